@@ -1,0 +1,5 @@
+package cache
+
+const killEnv = "WANDERFS_TEST_CACHE_CHILD"
+
+func killChild(string) {}
