@@ -1,0 +1,260 @@
+package index
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	_ "modernc.org/sqlite" // the database engine
+
+	"wanderfs/relay/wire"
+)
+
+// Limits bound what strangers can make a Store hold. A zero field means its
+// default.
+type Limits struct {
+	Records    int           // in total; default 500 000
+	PerAddress int           // postings under one word; default 20 000
+	Pointers   int           // pointers under one address; default 1 000
+	PerKey     int           // postings signed by one batch key; default BatchSize
+	Life       time.Duration // of postings and pointers; default 73 h
+	GroupLife  time.Duration // of group records; default 26 h
+	Requests   int           // answered at the same time; default 64
+}
+
+func (l Limits) withDefaults() Limits {
+	def := func(p *int, v int) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	def(&l.Records, 500_000)
+	def(&l.PerAddress, 20_000)
+	def(&l.Pointers, 1000)
+	def(&l.PerKey, BatchSize)
+	def(&l.Requests, 64)
+	if l.Life <= 0 {
+		l.Life = PostingLife + time.Hour
+	}
+	if l.GroupLife <= 0 {
+		l.GroupLife = 26 * time.Hour
+	}
+	return l
+}
+
+// StoreConfig configures a Store. Only Path has no default.
+type StoreConfig struct {
+	Path    string           // the database file; made if missing
+	Network string           // whose signatures count; "" is "main"
+	Limits  Limits           // zero fields have defaults
+	Sweep   time.Duration    // between removals of what expired; default 5 min
+	Now     func() time.Time // default time.Now
+	Log     *slog.Logger     // nil is silence
+}
+
+// Store is what a super node holds of the index. It answers puts and gets of
+// far ends and is safe for concurrent use.
+type Store struct {
+	cfg    StoreConfig
+	limits Limits
+	w, r   *sql.DB // w has one connection; r several, read-only in use
+	slots  chan struct{}
+	total  atomic.Int64
+	stop   context.CancelFunc
+	wg     sync.WaitGroup
+	once   sync.Once
+
+	// writing is held by the one writer across its transaction, disk and all:
+	// SQLite has one writer anyway, and counts must follow commits in order.
+	writing sync.Mutex
+
+	mu     sync.Mutex
+	counts map[slot]int // of records per kind and address; guarded by mu
+}
+
+// slot is one kind's list under one address.
+type slot struct {
+	kind RecordKind
+	addr [addrPrefix]byte
+}
+
+const (
+	addrPrefix = 16      // bytes of an address that key a row
+	maxCounts  = 100_000 // lists whose length is remembered; ours
+	sweepRows  = 2000    // removed in one transaction; ours
+	formatV1   = 1       // PRAGMA user_version of the database
+)
+
+// ErrStoreVersion says that the database was written by a newer program.
+var ErrStoreVersion = errors.New("index store is of a newer version")
+
+const schema = `
+CREATE TABLE IF NOT EXISTS records (
+	kind INTEGER NOT NULL,
+	addr BLOB NOT NULL,      -- first 16 bytes of the address
+	id BLOB NOT NULL,        -- recordID
+	signer INTEGER NOT NULL, -- first 8 bytes of the signing key
+	expires INTEGER NOT NULL,
+	body BLOB NOT NULL,      -- the record itself
+	PRIMARY KEY (kind, addr, id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS records_expires ON records (expires);
+CREATE INDEX IF NOT EXISTS records_signer ON records (signer);
+PRAGMA user_version = 1;`
+
+// OpenStore opens or makes the database at cfg.Path and starts the removal of
+// expired records. A database of a newer version gives ErrStoreVersion.
+func OpenStore(cfg StoreConfig) (*Store, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Sweep <= 0 {
+		cfg.Sweep = 5 * time.Minute
+	}
+	s := &Store{cfg: cfg, limits: cfg.Limits.withDefaults(), counts: make(map[slot]int)}
+	s.slots = make(chan struct{}, s.limits.Requests)
+	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: cfg.Path}).EscapedPath()}).String() +
+		"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=temp_store(MEMORY)"
+	var err error
+	if s.w, err = sql.Open("sqlite", dsn+"&_txlock=immediate"); err != nil {
+		return nil, fmt.Errorf("open index store: %w", err)
+	}
+	s.w.SetMaxOpenConns(1)
+	if s.r, err = sql.Open("sqlite", dsn+"&_pragma=query_only(1)"); err != nil {
+		return nil, errors.Join(fmt.Errorf("open index store: %w", err), s.w.Close())
+	}
+	s.r.SetMaxOpenConns(4)
+	s.r.SetMaxIdleConns(4)
+	if err := s.prepare(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open index store: %w", err), s.r.Close(), s.w.Close())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
+	s.wg.Go(func() { s.sweepLoop(ctx) })
+	return s, nil
+}
+
+func (s *Store) prepare() error {
+	var version int
+	if err := s.w.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	if version > formatV1 {
+		return ErrStoreVersion
+	}
+	if _, err := s.w.Exec(schema); err != nil {
+		return err
+	}
+	var n int64
+	if err := s.w.QueryRow("SELECT count(*) FROM records").Scan(&n); err != nil {
+		return err
+	}
+	s.total.Store(n)
+	return nil
+}
+
+// Close ends the sweeping and closes the database. It may be called twice;
+// calls of Answer that are under way fail.
+func (s *Store) Close() error {
+	var err error
+	s.once.Do(func() {
+		s.stop()
+		s.wg.Wait() // the sweeper uses the database
+		err = errors.Join(s.r.Close(), s.w.Close())
+	})
+	return err
+}
+
+// StoreStats are sums that name nobody.
+type StoreStats struct {
+	Records int64 // held, expired ones included until they are swept
+	Limit   int64
+}
+
+// Stats returns how much is held.
+func (s *Store) Stats() StoreStats {
+	return StoreStats{Records: s.total.Load(), Limit: int64(s.limits.Records)}
+}
+
+// load is how full the store is, 255 = full.
+func (s *Store) load() byte {
+	return byte(min(255, s.total.Load()*255/int64(s.limits.Records)))
+}
+
+// Answer answers one put or get. What is malformed gives wire.ErrMalformed;
+// records that are refused are told in the answer.
+func (s *Store) Answer(ctx context.Context, req []byte) ([]byte, error) {
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if len(req) < 2 {
+		return nil, wire.ErrMalformed
+	}
+	switch req[1] {
+	case opPut:
+		recs, err := parsePut(req)
+		if err != nil {
+			return nil, err
+		}
+		copies, err := s.put(ctx, recs)
+		if err != nil {
+			return nil, err
+		}
+		return encodeCopies(s.load(), copies), nil
+	case opGet:
+		g, err := parseGet(req)
+		if err != nil {
+			return nil, err
+		}
+		a, err := s.get(ctx, g)
+		if err != nil {
+			return nil, err
+		}
+		return a.encode(), nil
+	}
+	return nil, wire.ErrMalformed
+}
+
+// count returns how many records a list holds. It asks the database once and
+// then keeps count.
+func (s *Store) count(ctx context.Context, db querier, k slot) (int, error) {
+	s.mu.Lock()
+	n, ok := s.counts[k]
+	s.mu.Unlock()
+	if ok {
+		return n, nil
+	}
+	err := db.QueryRowContext(ctx, "SELECT count(*) FROM records WHERE kind = ? AND addr = ?", k.kind, k.addr[:]).Scan(&n)
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
+}
+
+// remember notes a list's length. Only the writer calls it, after a commit.
+func (s *Store) remember(lengths map[slot]int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.counts)+len(lengths) > maxCounts {
+		clear(s.counts)
+	}
+	for k, n := range lengths {
+		s.counts[k] = n
+	}
+}
+
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}

@@ -1,0 +1,85 @@
+package index
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
+
+// get reads one page of a list, going round the circle from g.Start, or from
+// where the page before ended.
+func (s *Store) get(ctx context.Context, g getRequest) (getAnswer, error) {
+	k := slot{g.Kind, [addrPrefix]byte(g.Addr[:])}
+	n, err := s.count(ctx, s.r, k)
+	if err != nil {
+		return getAnswer{}, fmt.Errorf("get: %w", err)
+	}
+	a := getAnswer{Total: uint32(n), Load: s.load()}
+	p := page{g: g, a: &a, now: s.cfg.Now().Unix(), room: MaxMessage - gotHead}
+	if !g.Resume || string(g.After[:]) >= string(g.Start[:]) {
+		op, from := ">=", g.Start
+		if g.Resume {
+			op, from = ">", g.After
+		}
+		if err := p.read(ctx, s.r, "SELECT id, body FROM records WHERE kind = ? AND addr = ? AND id "+op+" ? AND expires > ? ORDER BY id",
+			k.kind, k.addr[:], from[:], p.now); err != nil {
+			return getAnswer{}, fmt.Errorf("get: %w", err)
+		}
+		g.Resume, g.After = false, recordID{}
+	}
+	if a.More {
+		return a, nil
+	}
+	// The circle's other half: below Start.
+	op := ">"
+	if !g.Resume {
+		op = ">="
+	}
+	if err := p.read(ctx, s.r, "SELECT id, body FROM records WHERE kind = ? AND addr = ? AND id "+op+" ? AND id < ? AND expires > ? ORDER BY id",
+		k.kind, k.addr[:], g.After[:], g.Start[:], p.now); err != nil {
+		return getAnswer{}, fmt.Errorf("get: %w", err)
+	}
+	return a, nil
+}
+
+// page fills an answer.
+type page struct {
+	g    getRequest
+	a    *getAnswer
+	now  int64
+	room int // bytes left
+}
+
+// read adds what passes the filters until the page is full; then More and Next
+// are set.
+func (p *page) read(ctx context.Context, db *sql.DB, query string, args ...any) error {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var id, body sql.RawBytes
+		if err := rows.Scan(&id, &body); err != nil {
+			return err
+		}
+		if len(id) != len(recordID{}) || recordSize(body) != len(body) {
+			continue // a damaged row is a missing one
+		}
+		if v := (Record{body}); v.Address() != p.g.Addr || !p.g.accepts(v) {
+			continue
+		}
+		if len(p.a.Records) == p.g.Limit || len(body) > p.room {
+			p.a.More = true
+			return nil
+		}
+		r, err := ParseRecord(body)
+		if err != nil {
+			continue
+		}
+		p.a.Records = append(p.a.Records, r)
+		p.a.Next = recordID(id)
+		p.room -= len(body)
+	}
+	return rows.Err()
+}

@@ -1,0 +1,202 @@
+package index
+
+import (
+	"context"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// put stores what may be stored and returns 1 for each record that is held
+// afterwards, 0 for each that was refused. Signatures are verified before the
+// database is touched.
+func (s *Store) put(ctx context.Context, recs []Record) ([]byte, error) {
+	copies := make([]byte, len(recs))
+	good := make([]int, 0, len(recs))
+	now := s.cfg.Now()
+	for i, r := range recs {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if s.timely(r, now) && r.Verify(s.cfg.Network) == nil {
+			good = append(good, i)
+		}
+	}
+	if len(good) == 0 {
+		return copies, nil
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	tx, err := s.w.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("put: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
+	p := putting{s: s, tx: tx, lengths: make(map[slot]int), signers: make(map[int64]int)}
+	for _, i := range good {
+		held, err := p.one(ctx, recs[i])
+		if err != nil {
+			return nil, fmt.Errorf("put: %w", err)
+		}
+		if held {
+			copies[i] = 1
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return nil, fmt.Errorf("put: %w", err)
+	}
+	s.total.Add(p.added)
+	s.remember(p.lengths)
+	return copies, nil
+}
+
+// timely reports whether r has not ended and does not end too late.
+func (s *Store) timely(r Record, now time.Time) bool {
+	life := s.limits.Life
+	if r.Kind() == GroupInfo {
+		life = s.limits.GroupLife
+	}
+	e := r.Expires()
+	return now.Before(e) && !e.After(now.Add(life))
+}
+
+// putting is one transaction of puts.
+type putting struct {
+	s       *Store
+	tx      *sql.Tx
+	lengths map[slot]int  // as they are in the transaction
+	signers map[int64]int // postings per batch key, likewise
+	added   int64
+}
+
+func (p *putting) one(ctx context.Context, r Record) (bool, error) {
+	addr, id, key := r.Address(), r.id(), r.key()
+	k := slot{r.Kind(), [addrPrefix]byte(addr[:])}
+	signer := int64(binary.BigEndian.Uint64(key[:]))
+
+	var body []byte
+	err := p.tx.QueryRowContext(ctx, "SELECT body FROM records WHERE kind = ? AND addr = ? AND id = ?", k.kind, k.addr[:], id[:]).Scan(&body)
+	switch {
+	case err == nil:
+		old, err := ParseRecord(body)
+		if err == nil && !replaces(r, old) {
+			return newest(r, old), nil
+		}
+		_, err = p.tx.ExecContext(ctx, "UPDATE records SET expires = ?, signer = ?, body = ? WHERE kind = ? AND addr = ? AND id = ?",
+			r.Expires().Unix(), signer, r.b, k.kind, k.addr[:], id[:])
+		return err == nil, err
+	case !errors.Is(err, sql.ErrNoRows):
+		return false, err
+	}
+	if p.s.total.Load()+p.added >= int64(p.s.limits.Records) {
+		return false, nil
+	}
+	n, ok := p.lengths[k]
+	if !ok {
+		if n, err = p.s.count(ctx, p.tx, k); err != nil {
+			return false, err
+		}
+	}
+	if n >= p.s.perAddress(k.kind) {
+		return false, nil
+	}
+	if k.kind == Posting {
+		m, ok := p.signers[signer]
+		if !ok {
+			if err := p.tx.QueryRowContext(ctx, "SELECT count(*) FROM records WHERE signer = ?", signer).Scan(&m); err != nil {
+				return false, err
+			}
+		}
+		if m >= p.s.limits.PerKey {
+			p.signers[signer] = m
+			return false, nil
+		}
+		p.signers[signer] = m + 1
+	}
+	if _, err := p.tx.ExecContext(ctx, "INSERT INTO records (kind, addr, id, signer, expires, body) VALUES (?, ?, ?, ?, ?, ?)",
+		k.kind, k.addr[:], id[:], signer, r.Expires().Unix(), r.b); err != nil {
+		return false, err
+	}
+	p.lengths[k] = n + 1
+	p.added++
+	return true, nil
+}
+
+func (s *Store) perAddress(kind RecordKind) int {
+	switch kind {
+	case Posting:
+		return s.limits.PerAddress
+	case Pointer:
+		return s.limits.Pointers
+	}
+	return 1
+}
+
+// replaces reports whether r takes the place of old, which has the same id: a
+// group record by a higher seq, the others by ending later.
+func replaces(r, old Record) bool {
+	if r.Address() != old.Address() {
+		return false // same first bytes only
+	}
+	if r.Kind() == GroupInfo {
+		return r.Seq() > old.Seq()
+	}
+	return r.Expires().After(old.Expires())
+}
+
+// newest reports whether old, which stays, serves as well as r.
+func newest(r, old Record) bool {
+	if r.Kind() == GroupInfo {
+		return string(r.b) == string(old.b)
+	}
+	return r.Address() == old.Address()
+}
+
+// sweepLoop removes what expired until ctx ends.
+func (s *Store) sweepLoop(ctx context.Context) {
+	t := time.NewTicker(s.cfg.Sweep)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+				s.cfg.Log.Error("index store not swept", "err", err)
+			}
+		}
+	}
+}
+
+// sweep removes what expired, some rows at a time so that puts get in between.
+func (s *Store) sweep(ctx context.Context) error {
+	for {
+		n, err := s.sweepSome(ctx)
+		if err != nil || n < sweepRows {
+			return err
+		}
+	}
+}
+
+func (s *Store) sweepSome(ctx context.Context) (int64, error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	res, err := s.w.ExecContext(ctx, `DELETE FROM records WHERE (kind, addr, id) IN
+		(SELECT kind, addr, id FROM records WHERE expires <= ? LIMIT ?)`, s.cfg.Now().Unix(), sweepRows)
+	if err != nil {
+		return 0, fmt.Errorf("sweep: %w", err)
+	}
+	n, err := res.RowsAffected()
+	if err != nil {
+		return 0, fmt.Errorf("sweep: %w", err)
+	}
+	if n > 0 {
+		s.total.Add(-n)
+		s.mu.Lock()
+		clear(s.counts)
+		s.mu.Unlock()
+	}
+	return n, nil
+}
