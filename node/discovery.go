@@ -1,0 +1,343 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"time"
+
+	dht "github.com/libp2p/go-libp2p-kad-dht"
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/time/rate"
+
+	"wanderfs/relay/wire"
+)
+
+// All are ours; any value works.
+const (
+	wantMet      = 32 // relays to talk to without being asked for more
+	visitors     = 6  // peers visited at once
+	tellTo       = 8  // peers told of a relay just met
+	tellAfter    = 100 * time.Millisecond
+	askAgain     = 20 * time.Second // between two asks of one peer
+	roundEvery   = time.Minute      // mean time between two rounds when the view is full enough
+	lonelyEvery  = 5 * time.Second  // the same with fewer than enoughMet
+	enoughMet    = 6
+	saveEvery    = 15 * time.Second
+	maxQueue     = 512 // peers waiting to be visited
+	exchangeRate = 10  // messages a second accepted from one peer, burst 50
+)
+
+// discovery fills the view: it connects to the peers it was given or
+// remembers, exchanges descriptors with everybody it gets connected to, tells
+// of relays that it has just met, and walks the DHT at random.
+type discovery struct {
+	t     *transport
+	dht   *dht.IpfsDHT
+	view  *view
+	self  *ownDescriptor
+	peers *peerBook
+	dir   string // "" persists nothing
+	log   *slog.Logger
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	kick   chan struct{} // capacity 1: there is something to visit
+	met    chan struct{} // capacity 1: there is something to tell
+
+	mu     sync.Mutex
+	queue  []peer.ID                     // guarded by mu
+	queued map[peer.ID]bool              // waiting or being visited; guarded by mu
+	asked  map[peer.ID]time.Time         // guarded by mu
+	fresh  []wire.Descriptor             // met, not yet told; guarded by mu
+	rates  map[wire.NodeID]*rate.Limiter // guarded by mu
+}
+
+func newDiscovery(t *transport, d *dht.IpfsDHT, v *view, self *ownDescriptor, book *peerBook, dir string, log *slog.Logger) *discovery {
+	return &discovery{
+		t: t, dht: d, view: v, self: self, peers: book, dir: dir, log: log,
+		kick: make(chan struct{}, 1), met: make(chan struct{}, 1),
+		queued: make(map[peer.ID]bool), asked: make(map[peer.ID]time.Time), rates: make(map[wire.NodeID]*rate.Limiter),
+	}
+}
+
+// start begins. Close ends it.
+func (d *discovery) start() error {
+	sub, err := d.t.subscribe()
+	if err != nil {
+		return fmt.Errorf("start discovery: %w", err)
+	}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	d.wg.Go(func() { defer sub.Close(); d.listen(sub) })
+	d.wg.Go(d.rounds)
+	d.wg.Go(d.teller)
+	for range visitors {
+		d.wg.Go(d.visitor)
+	}
+	return nil
+}
+
+// Close stops discovery, waits for it and saves what it knows.
+func (d *discovery) Close() error {
+	if d.cancel != nil {
+		d.cancel()
+	}
+	d.wg.Wait()
+	return d.save()
+}
+
+func (d *discovery) own() (wire.Descriptor, bool) { return d.self.get() }
+
+// allow reports whether from may send one more message now.
+func (d *discovery) allow(from wire.NodeID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := d.rates[from]
+	if l == nil {
+		if len(d.rates) >= 2*maxConns {
+			clear(d.rates)
+		}
+		l = rate.NewLimiter(exchangeRate, 5*exchangeRate)
+		d.rates[from] = l
+	}
+	return l.Allow()
+}
+
+// learn adds what a peer said and decides what follows from it.
+func (d *discovery) learn(ds []wire.Descriptor, from wire.NodeID) {
+	_, met := d.view.count()
+	for _, desc := range ds {
+		isNew, visit := d.view.add(desc, from)
+		if isNew {
+			d.mu.Lock()
+			if len(d.fresh) < maxExchange {
+				d.fresh = append(d.fresh, desc)
+			}
+			d.mu.Unlock()
+			signal(d.met)
+		}
+		if visit && met < wantMet {
+			if p, err := peerOf(desc.Node); err == nil {
+				d.enqueue(p)
+			}
+		}
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// enqueue lets a visitor see p soon, unless it was seen a moment ago.
+func (d *discovery) enqueue(p peer.ID) {
+	d.mu.Lock()
+	if p == d.t.ID() || d.queued[p] || len(d.queue) >= maxQueue || time.Since(d.asked[p]) < askAgain {
+		d.mu.Unlock()
+		return
+	}
+	d.queued[p] = true
+	d.queue = append(d.queue, p)
+	d.mu.Unlock()
+	signal(d.kick)
+}
+
+func (d *discovery) listen(sub event.Subscription) {
+	for {
+		select {
+		case <-d.ctx.Done():
+			return
+		case e, ok := <-sub.Out():
+			if !ok {
+				return
+			}
+			switch e := e.(type) {
+			case event.EvtPeerIdentificationCompleted:
+				for _, id := range e.Protocols {
+					if id == d.t.protocols.descriptors {
+						d.enqueue(e.Peer)
+					}
+				}
+			case event.EvtLocalReachabilityChanged:
+				d.t.reach.set(e.Reachability)
+				d.self.refresh()
+			case event.EvtLocalAddressesUpdated:
+				d.self.refresh()
+			}
+		}
+	}
+}
+
+func (d *discovery) visitor() {
+	for {
+		d.mu.Lock()
+		var p peer.ID
+		if len(d.queue) > 0 {
+			p = d.queue[0]
+			d.queue = d.queue[1:]
+		}
+		more := len(d.queue) > 0
+		d.mu.Unlock()
+		if more {
+			signal(d.kick)
+		}
+		if p == "" {
+			select {
+			case <-d.ctx.Done():
+				return
+			case <-d.kick:
+			}
+			continue
+		}
+		err := d.visit(d.ctx, p)
+		d.mu.Lock()
+		delete(d.queued, p)
+		if len(d.asked) > 4*maxQueue {
+			clear(d.asked)
+		}
+		d.asked[p] = time.Now()
+		d.mu.Unlock()
+		if err != nil && d.ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// visit connects to p where needed and exchanges descriptors.
+func (d *discovery) visit(ctx context.Context, p peer.ID) error {
+	id, err := nodeOf(p)
+	if err != nil {
+		return err
+	}
+	if d.t.Network().Connectedness(p) != network.Connected {
+		desc, ok := d.view.lookup(id)
+		if !ok {
+			return errUnreachable // it left before it could be asked
+		}
+		if err := d.t.connect(ctx, desc); err != nil {
+			d.view.failed(id)
+			return err
+		}
+	}
+	if err := d.ask(ctx, p); err != nil {
+		return err
+	}
+	d.view.alive(id)
+	d.peers.seen(p, d.t.Peerstore().Addrs(p))
+	return nil
+}
+
+// teller passes on whom this node has just met, a few at a time.
+func (d *discovery) teller() {
+	for {
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-d.met:
+		}
+		select { // more arrive together
+		case <-d.ctx.Done():
+			return
+		case <-time.After(tellAfter):
+		}
+		d.mu.Lock()
+		ds := d.fresh
+		d.fresh = nil
+		d.mu.Unlock()
+		ps := d.t.Network().Peers()
+		rand.Shuffle(len(ps), func(i, j int) { ps[i], ps[j] = ps[j], ps[i] })
+		for _, p := range ps[:min(len(ps), tellTo)] {
+			d.tell(d.ctx, p, ds) // who does not hear it learns it otherwise
+		}
+	}
+}
+
+// rounds connects at the start and keeps the view fresh from then on.
+func (d *discovery) rounds() {
+	d.join()
+	saved := time.Now()
+	for {
+		_, met := d.view.count()
+		every := roundEvery
+		if met < enoughMet {
+			every = lonelyEvery
+		}
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-time.After(every/2 + rand.N(every)):
+		}
+		d.self.refresh()
+		d.view.expire()
+		d.round()
+		if time.Since(saved) > saveEvery {
+			if err := d.save(); err != nil {
+				d.log.Debug("view not saved", "err", err)
+			}
+			saved = time.Now()
+		}
+	}
+}
+
+// join dials the peers given and remembered, all at once.
+func (d *discovery) join() {
+	var wg sync.WaitGroup
+	for _, info := range d.peers.some(16) {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(d.ctx, 2*dialTimeout)
+			defer cancel()
+			d.t.Connect(ctx, info)
+		})
+	}
+	wg.Wait()
+	d.dht.RefreshRoutingTable()
+	for _, id := range d.view.unmet(visitors) {
+		if p, err := peerOf(id); err == nil {
+			d.enqueue(p)
+		}
+	}
+}
+
+// round is one step of keeping the view fresh: from several entries, so that
+// no single peer decides what this node sees.
+func (d *discovery) round() {
+	if len(d.t.Network().Peers()) == 0 {
+		d.join()
+		return
+	}
+	for _, p := range walk(d.ctx, d.dht) {
+		if d.t.Network().Connectedness(p) == network.Connected {
+			d.enqueue(p)
+		}
+	}
+	if _, met := d.view.count(); met < wantMet {
+		for _, id := range d.view.unmet(visitors) {
+			if p, err := peerOf(id); err == nil {
+				d.enqueue(p)
+			}
+		}
+	}
+	ps := d.t.Network().Peers()
+	rand.Shuffle(len(ps), func(i, j int) { ps[i], ps[j] = ps[j], ps[i] })
+	for _, p := range ps[:min(3, len(ps))] {
+		d.enqueue(p)
+	}
+}
+
+func (d *discovery) save() error {
+	if d.dir == "" {
+		return nil
+	}
+	if err := d.view.save(filepath.Join(d.dir, viewFile)); err != nil {
+		return fmt.Errorf("save view: %w", err)
+	}
+	return d.peers.save(filepath.Join(d.dir, peersFile))
+}

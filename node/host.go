@@ -1,0 +1,269 @@
+package node
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"wanderfs/relay/wire"
+)
+
+// Values of Config.Reachability.
+const (
+	Auto    = "auto"    // found out by asking others; in a laboratory network: public
+	Public  = "public"  // others can dial this node
+	Private = "private" // nobody can
+)
+
+const dialTimeout = 5 * time.Second // ours: TCP, TLS and identify
+
+// transport is the libp2p host with what this node needs of it: TCP, TLS 1.3
+// and yamux only. All its methods are safe for concurrent use.
+type transport struct {
+	host.Host
+	key       ed25519.PrivateKey
+	id        wire.NodeID
+	network   string
+	protocols protocols
+	policy    addrPolicy
+	gater     *gater
+	reach     reachability
+	links     linkCounts
+	intake    intake
+}
+
+// hostConfig is the part of Config that the transport needs.
+type hostConfig struct {
+	Key          ed25519.PrivateKey
+	Network      string // complete, with LabSuffix
+	Lab          bool
+	Listen       []string // multiaddrs; default all interfaces, a free TCP port
+	Reachability string
+	NoUPnP       bool
+	Log          *slog.Logger
+}
+
+func newTransport(c hostConfig) (*transport, error) {
+	hideLibraryLogs(c.Log)
+	t := &transport{
+		key: c.Key, network: c.Network, protocols: protocolsFor(c.Network),
+		policy: addrPolicy{lab: c.Lab},
+	}
+	copy(t.id[:], c.Key.Public().(ed25519.PublicKey))
+	t.gater = newGater(t.policy)
+	if err := t.reach.init(c.Reachability, c.Lab); err != nil {
+		return nil, err
+	}
+	key, err := crypto.UnmarshalEd25519PrivateKey(c.Key)
+	if err != nil {
+		return nil, fmt.Errorf("node key: %w", err)
+	}
+	listen := c.Listen
+	if len(listen) == 0 {
+		listen = []string{"/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0"}
+	}
+	limits, err := newLimits(t.protocols, c.Lab)
+	if err != nil {
+		return nil, err
+	}
+	conns, err := connmgr.NewConnManager(96, 192, connmgr.WithGracePeriod(time.Minute))
+	if err != nil {
+		limits.Close()
+		return nil, fmt.Errorf("connection manager: %w", err)
+	}
+	opts := []libp2p.Option{
+		libp2p.Identity(key),
+		libp2p.ListenAddrStrings(listen...),
+		libp2p.NoTransports,
+		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+		libp2p.Security(libp2ptls.ID, libp2ptls.New),
+		libp2p.Muxer(yamux.ID, muxer()),
+		libp2p.ResourceManager(limits),
+		libp2p.ConnectionManager(conns),
+		libp2p.ConnectionGater(t.gater),
+		libp2p.UserAgent(agentName),
+		libp2p.ProtocolVersion(protocolVersion),
+		libp2p.Ping(false),
+		libp2p.DisableRelay(),
+		libp2p.DisableMetrics(),
+		libp2p.AddrsFactory(t.told),
+		libp2p.WithDialTimeout(dialTimeout),
+	}
+	if c.Lab { // its addresses are not public; nobody is asked about them
+		opts = append(opts, libp2p.NonPublicAddrPublishing(true), libp2p.DisableIdentifyAddressDiscovery())
+	} else {
+		opts = append(opts, libp2p.EnableNATService(), libp2p.EnableAutoNATv2())
+		if !c.NoUPnP {
+			opts = append(opts, libp2p.NATPortMap())
+		}
+	}
+	switch t.reach.mode {
+	case Public:
+		opts = append(opts, libp2p.ForceReachabilityPublic())
+	case Private:
+		opts = append(opts, libp2p.ForceReachabilityPrivate())
+	}
+	t.Host, err = libp2p.New(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("start transport: %w", err)
+	}
+	for _, p := range []protocol.ID{t.protocols.relay, t.protocols.descriptors, t.protocols.index} {
+		t.SetStreamHandler(p, t.intake.handle)
+	}
+	return t, nil
+}
+
+// Close ends all connections and waits for the streams that were served.
+func (t *transport) Close() error {
+	t.intake.close()
+	err := t.Host.Close()
+	t.intake.wg.Wait()
+	if err != nil {
+		return errors.New("close transport") // its text may name addresses
+	}
+	return nil
+}
+
+// intake hands incoming streams to whoever serves their protocol. It is there
+// from the start, so that what identify tells never changes; before and after
+// somebody serves, streams are reset.
+type intake struct {
+	mu     sync.Mutex
+	serve  map[protocol.ID]func(network.Stream) // guarded by mu
+	closed bool                                 // guarded by mu
+	wg     sync.WaitGroup
+}
+
+// set lets f serve p's streams from now on, each in a goroutine of its own.
+func (i *intake) set(p protocol.ID, f func(network.Stream)) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.serve == nil {
+		i.serve = make(map[protocol.ID]func(network.Stream))
+	}
+	i.serve[p] = f
+}
+
+func (i *intake) close() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.closed = true
+}
+
+func (i *intake) handle(s network.Stream) {
+	i.mu.Lock()
+	f := i.serve[s.Protocol()]
+	if f == nil || i.closed {
+		i.mu.Unlock()
+		s.Reset()
+		return
+	}
+	i.wg.Add(1)
+	i.mu.Unlock()
+	defer i.wg.Done()
+	f(s)
+}
+
+// told is what identify and the DHT tell about this node's addresses: what
+// dialling it needs, and nothing when it cannot be dialled.
+func (t *transport) told(addrs []ma.Multiaddr) []ma.Multiaddr {
+	if t.reach.mode == Private {
+		return nil
+	}
+	return t.policy.told(addrs)
+}
+
+// addrs returns the addresses for the own descriptor, none while this node
+// cannot be dialled.
+func (t *transport) addrs() []netip.AddrPort {
+	if !t.reach.public() {
+		return nil
+	}
+	var out []netip.AddrPort
+	for _, m := range t.Addrs() {
+		if a, ok := addrPortOf(m); ok {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// fullAddrs returns the own addresses with the peer ID, for others' bootstrap.
+func (t *transport) fullAddrs() []string {
+	ms, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: t.ID(), Addrs: t.Addrs()})
+	if err != nil {
+		return nil
+	}
+	out := make([]string, 0, len(ms))
+	for _, m := range ms {
+		out = append(out, m.String())
+	}
+	return out
+}
+
+// subscribe returns the events that change what this node tells about itself
+// or learns of others.
+func (t *transport) subscribe() (event.Subscription, error) {
+	return t.EventBus().Subscribe([]any{
+		new(event.EvtPeerIdentificationCompleted),
+		new(event.EvtLocalReachabilityChanged),
+		new(event.EvtLocalAddressesUpdated),
+	}, eventbus.BufSize(256))
+}
+
+// reachability is whether others can dial this node, as set or as found out.
+type reachability struct {
+	mode  string
+	found atomic.Int32 // a network.Reachability
+}
+
+func (r *reachability) init(mode string, lab bool) error {
+	switch mode {
+	case "", Auto:
+		mode = Auto
+		if lab {
+			mode = Public
+		}
+	case Public, Private:
+	default:
+		return fmt.Errorf("reachability: not one of %s, %s, %s", Auto, Public, Private)
+	}
+	r.mode = mode
+	return nil
+}
+
+func (r *reachability) set(v network.Reachability) { r.found.Store(int32(v)) }
+
+func (r *reachability) public() bool {
+	return r.mode == Public || r.mode == Auto && network.Reachability(r.found.Load()) == network.ReachabilityPublic
+}
+
+// String says public, private or unknown.
+func (r *reachability) String() string {
+	switch {
+	case r.public():
+		return Public
+	case r.mode == Private || network.Reachability(r.found.Load()) == network.ReachabilityPrivate:
+		return Private
+	}
+	return "unknown"
+}

@@ -1,0 +1,195 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"wanderfs/relay"
+	"wanderfs/relay/wire"
+)
+
+// errUnreachable says that a neighbour could not be dialled or does not speak
+// the protocol. Another one may do.
+var errUnreachable = errors.New("neighbour unreachable")
+
+// link is one circuit's stream to a neighbour whose key TLS has checked. It
+// implements relay.Link.
+type link struct {
+	network.Stream
+	peer wire.NodeID
+	done func()
+}
+
+// Peer returns the neighbour.
+func (l *link) Peer() wire.NodeID { return l.peer }
+
+// Close closes both directions after what was written has gone.
+func (l *link) Close() error {
+	l.done()
+	return hide(l.Stream.Close())
+}
+
+// Reset ends the stream at once on both sides.
+func (l *link) Reset() error {
+	l.done()
+	return hide(l.Stream.Reset())
+}
+
+// Read reads from the neighbour.
+func (l *link) Read(p []byte) (int, error) {
+	n, err := l.Stream.Read(p)
+	return n, hide(err)
+}
+
+// Write writes to the neighbour.
+func (l *link) Write(p []byte) (int, error) {
+	n, err := l.Stream.Write(p)
+	return n, hide(err)
+}
+
+// SetReadDeadline bounds reads.
+func (l *link) SetReadDeadline(at time.Time) error { return hide(l.Stream.SetReadDeadline(at)) }
+
+// SetWriteDeadline bounds writes.
+func (l *link) SetWriteDeadline(at time.Time) error { return hide(l.Stream.SetWriteDeadline(at)) }
+
+// errBroken says that a neighbour ended a stream, or that the connection did.
+var errBroken = errors.New("stream broken")
+
+// hide replaces an error that may name a peer or an address by one that does
+// not. io.EOF stays, and a passed deadline is os.ErrDeadlineExceeded.
+func hide(err error) error {
+	var timeout interface{ Timeout() bool }
+	switch {
+	case err == nil, err == io.EOF:
+		return err
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return os.ErrDeadlineExceeded
+	}
+	return errBroken
+}
+
+// linkCounts protects the connections that circuits use from being trimmed.
+type linkCounts struct {
+	mu sync.Mutex
+	n  map[peer.ID]int // guarded by mu
+}
+
+const protectTag = "circuit"
+
+// hold protects the connection to p until the returned function is first
+// called.
+func (t *transport) hold(p peer.ID) func() {
+	t.links.mu.Lock()
+	if t.links.n == nil {
+		t.links.n = make(map[peer.ID]int)
+	}
+	if t.links.n[p]++; t.links.n[p] == 1 {
+		t.ConnManager().Protect(p, protectTag)
+	}
+	t.links.mu.Unlock()
+	return sync.OnceFunc(func() {
+		t.links.mu.Lock()
+		defer t.links.mu.Unlock()
+		if t.links.n[p]--; t.links.n[p] == 0 {
+			delete(t.links.n, p)
+			t.ConnManager().Unprotect(p, protectTag)
+		}
+	})
+}
+
+// connect makes sure that there is a connection to the node of d. It dials the
+// addresses that d signs and no other, and TLS holds the far end to its key.
+func (t *transport) connect(ctx context.Context, d wire.Descriptor) error {
+	p, err := peerOf(d.Node)
+	if err != nil {
+		return err
+	}
+	if t.Network().Connectedness(p) == network.Connected {
+		return nil
+	}
+	addrs := t.policy.dialable(d)
+	if len(addrs) == 0 || d.Node == t.id {
+		return fmt.Errorf("dial neighbour: %w", errUnreachable)
+	}
+	info := peer.AddrInfo{ID: p, Addrs: make([]ma.Multiaddr, 0, len(addrs))}
+	for _, a := range addrs {
+		info.Addrs = append(info.Addrs, multiaddrOf(a))
+	}
+	defer t.gater.restrict(p, addrs)()
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if err := t.Connect(network.WithForceDirectDial(ctx, "descriptor"), info); err != nil {
+		if cause := context.Cause(ctx); cause != nil && errors.Is(cause, context.Canceled) {
+			return fmt.Errorf("dial neighbour: %w", cause)
+		}
+		return fmt.Errorf("dial neighbour: %w", errUnreachable)
+	}
+	return nil
+}
+
+// open opens a stream of one protocol to the node of d.
+func (t *transport) open(ctx context.Context, d wire.Descriptor, proto protocol.ID) (network.Stream, error) {
+	if err := t.connect(ctx, d); err != nil {
+		return nil, err
+	}
+	p, err := peerOf(d.Node)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	s, err := t.NewStream(network.WithNoDial(ctx, "connected"), p, proto)
+	if err != nil {
+		return nil, fmt.Errorf("open stream: %w", errUnreachable)
+	}
+	return s, nil
+}
+
+// neighbours opens the links of circuits and notes in the view who could not
+// be reached. It implements relay.Network.
+type neighbours struct {
+	t    *transport
+	view *view
+}
+
+// Dial opens a circuit's stream to the node of d.
+func (n neighbours) Dial(ctx context.Context, d wire.Descriptor) (relay.Link, error) {
+	s, err := n.t.open(ctx, d, n.t.protocols.relay)
+	if err != nil {
+		if ctx.Err() == nil {
+			n.view.failed(d.Node)
+		}
+		return nil, err
+	}
+	l, err := n.t.newLink(s)
+	if err != nil {
+		s.Reset()
+		return nil, err
+	}
+	if l.peer != d.Node { // TLS has seen to it; circuits rest on it
+		l.Reset()
+		return nil, fmt.Errorf("open stream: %w", errBadPeer)
+	}
+	return l, nil
+}
+
+// newLink wraps a stream, incoming or outgoing.
+func (t *transport) newLink(s network.Stream) (*link, error) {
+	p := s.Conn().RemotePeer()
+	id, err := nodeOf(p)
+	if err != nil {
+		return nil, err
+	}
+	return &link{Stream: s, peer: id, done: t.hold(p)}, nil
+}

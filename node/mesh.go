@@ -1,0 +1,157 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	dht "github.com/libp2p/go-libp2p-kad-dht"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
+
+	"wanderfs/relay"
+)
+
+// mesh is the lower half of a node: the transport and what it finds through
+// it. What it serves to others is plugged in with serve before start.
+type mesh struct {
+	t         *transport
+	dht       *dht.IpfsDHT
+	view      *view
+	book      *peerBook
+	self      *ownDescriptor
+	discovery *discovery
+	router    *router
+	chooser   *chooser
+	mdns      mdns.Service // nil unless asked for
+
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// meshConfig is the part of Config that the lower half needs.
+type meshConfig struct {
+	hostConfig
+	Dir       string // "" persists nothing
+	Bootstrap []string
+	MDNS      bool
+}
+
+// server serves circuits; satisfied by *relay.Relay.
+type server interface {
+	Serve(relay.Link)
+	Onion() [32]byte
+}
+
+func newMesh(c meshConfig) (_ *mesh, err error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	m := &mesh{}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			m.Close()
+		}
+	}()
+	name := func(file string) string {
+		if c.Dir == "" {
+			return ""
+		}
+		return filepath.Join(c.Dir, file)
+	}
+	if m.book, err = newPeerBook(addrPolicy{lab: c.Lab}, c.Bootstrap, name(peersFile)); err != nil {
+		return m, err
+	}
+	if m.t, err = newTransport(c.hostConfig); err != nil {
+		return m, err
+	}
+	if m.dht, err = newDHT(m.t); err != nil {
+		return m, err
+	}
+	m.view = newView(m.t.id, c.Network, m.t.policy, time.Now)
+	if c.Dir != "" {
+		if err := m.view.load(name(viewFile)); err != nil {
+			return m, fmt.Errorf("read view: %w", err)
+		}
+	}
+	m.self = &ownDescriptor{t: m.t, now: time.Now}
+	if m.chooser, err = newChooser(m.view, c.Dir); err != nil {
+		return m, err
+	}
+	m.discovery = newDiscovery(m.t, m.dht, m.view, m.self, m.book, c.Dir, c.Log)
+	m.router = &router{t: m.t, dht: m.dht, view: m.view, self: m.self}
+	if c.MDNS {
+		m.mdns = mdns.NewMdnsService(m.t.Host, m.t.protocols.mdns, m)
+	}
+	return m, nil
+}
+
+// serve plugs in who relays for others and who answers index requests; both
+// nil on a node that does not relay. It is called once, before start.
+func (m *mesh) serve(r server, store answerer) {
+	if r != nil {
+		m.self.onion = r.Onion
+		m.t.intake.set(m.t.protocols.relay, func(s network.Stream) {
+			l, err := m.t.newLink(s)
+			if err != nil {
+				s.Reset()
+				return
+			}
+			defer l.done()
+			r.Serve(l)
+		})
+	}
+	m.router.store = store
+}
+
+// start begins to serve and to look for others.
+func (m *mesh) start() error {
+	m.self.refresh()
+	m.t.intake.set(m.t.protocols.descriptors, m.discovery.answerExchange)
+	m.t.intake.set(m.t.protocols.index, func(s network.Stream) { m.router.serve(m.ctx, s) })
+	if err := m.discovery.start(); err != nil {
+		return err
+	}
+	if m.mdns != nil {
+		if err := m.mdns.Start(); err != nil {
+			return errors.New("start mdns: no network interface for it")
+		}
+	}
+	return nil
+}
+
+// HandlePeerFound implements mdns.Notifee.
+func (m *mesh) HandlePeerFound(info peer.AddrInfo) {
+	ctx, cancel := context.WithTimeout(m.ctx, 2*dialTimeout)
+	defer cancel()
+	m.t.Connect(ctx, info) // identify, then discovery, do the rest
+}
+
+// Close stops from the outside in and may be called twice.
+func (m *mesh) Close() error {
+	m.cancel()
+	var errs []error
+	if m.t != nil {
+		m.t.intake.close() // nothing new comes in
+	}
+	if m.mdns != nil {
+		m.mdns.Close()
+	}
+	if m.discovery != nil {
+		errs = append(errs, m.discovery.Close()) // saves; needs nothing of the transport any more
+	}
+	if m.dht != nil {
+		if m.dht.Close() != nil {
+			errs = append(errs, errors.New("close routing"))
+		}
+	}
+	if m.t != nil {
+		errs = append(errs, m.t.Close())
+	}
+	return errors.Join(errs...)
+}

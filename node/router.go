@@ -1,0 +1,217 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	dht "github.com/libp2p/go-libp2p-kad-dht"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"wanderfs/relay/wire"
+)
+
+// The index protocol: one request and one answer a stream,
+//
+//	length (4, big endian) | request        length (4) | answer
+//
+// A super node that cannot answer resets the stream.
+const (
+	maxIndexMessage = 1 << 20          // bytes; ours, above what node/index sends
+	indexTimeout    = 10 * time.Second // for the whole exchange
+	nearestTimeout  = 4 * time.Second  // for a lookup in the DHT
+	wholeView       = 256              // super nodes up to which the view is taken for the whole network
+)
+
+var errIndexMessage = errors.New("bad index message")
+
+// answerer answers index requests; satisfied by *index.Store.
+type answerer interface {
+	Answer(ctx context.Context, req []byte) ([]byte, error)
+}
+
+// router finds super nodes and talks to them. It satisfies index.Router and is
+// safe for concurrent use.
+type router struct {
+	t    *transport
+	dht  *dht.IpfsDHT
+	view *view
+	self *ownDescriptor
+	// store answers what others ask this node, and what it asks itself; nil on
+	// a node that does not relay.
+	store answerer
+}
+
+// place is where a node or a key lies on kad-dht's ring.
+type place [sha256.Size]byte
+
+func placeOf(p peer.ID) place     { return sha256.Sum256([]byte(p)) }
+func placeKey(key [32]byte) place { return sha256.Sum256(key[:]) }
+func (p place) distance(q place) (d place) {
+	for i := range p {
+		d[i] = p[i] ^ q[i]
+	}
+	return d
+}
+
+// Nearest returns up to n super nodes by their distance to key, nearest first.
+// In a network larger than the view it asks the DHT.
+func (r *router) Nearest(ctx context.Context, key [32]byte, n int) ([]wire.NodeID, error) {
+	type candidate struct {
+		id wire.NodeID
+		d  place
+	}
+	target := placeKey(key)
+	seen := make(map[wire.NodeID]bool)
+	var all []candidate
+	add := func(id wire.NodeID) {
+		p, err := peerOf(id)
+		if err != nil || seen[id] {
+			return
+		}
+		seen[id] = true
+		all = append(all, candidate{id, placeOf(p).distance(target)})
+	}
+	for _, d := range r.view.usable() {
+		if d.Super() {
+			add(d.Node)
+		}
+	}
+	if own, ok := r.self.get(); ok && own.Super() && r.store != nil {
+		add(own.Node)
+	}
+	if len(all) > wholeView || len(all) < n && r.dht.RoutingTable().Size() > len(all) {
+		ctx, cancel := context.WithTimeout(ctx, nearestTimeout)
+		peers, _ := r.dht.GetClosestPeers(ctx, string(key[:])) // what the view knows still counts
+		cancel()
+		for _, p := range peers {
+			if id, err := nodeOf(p); err == nil {
+				if _, listed := r.view.lookup(id); !listed || !r.view.dead(id) {
+					add(id)
+				}
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b candidate) int { return bytes.Compare(a.d[:], b.d[:]) })
+	out := make([]wire.NodeID, 0, n)
+	for _, c := range all[:min(n, len(all))] {
+		out = append(out, c.id)
+	}
+	if len(out) == 0 {
+		return nil, errors.New("no super node known")
+	}
+	return out, nil
+}
+
+// Ask sends req to a super node and returns its answer.
+func (r *router) Ask(ctx context.Context, to wire.NodeID, req []byte) ([]byte, error) {
+	if len(req) > maxIndexMessage {
+		return nil, errIndexMessage
+	}
+	if to == r.t.id {
+		if r.store == nil {
+			return nil, errUnreachable
+		}
+		return r.store.Answer(ctx, req)
+	}
+	ctx, cancel := context.WithTimeout(ctx, indexTimeout)
+	defer cancel()
+	s, err := r.dial(ctx, to)
+	if err != nil {
+		if ctx.Err() == nil {
+			r.view.failed(to)
+		}
+		return nil, err
+	}
+	defer s.Close()
+	stop := context.AfterFunc(ctx, func() { s.Reset() })
+	defer stop()
+	ans, err := func() ([]byte, error) {
+		if err := writeMessage(s, req); err != nil {
+			return nil, err
+		}
+		s.CloseWrite()
+		return readMessage(s)
+	}()
+	if err != nil {
+		s.Reset()
+		return nil, fmt.Errorf("ask super node: %w", err)
+	}
+	r.view.alive(to)
+	return ans, nil
+}
+
+func (r *router) dial(ctx context.Context, to wire.NodeID) (network.Stream, error) {
+	if d, ok := r.view.lookup(to); ok {
+		return r.t.open(ctx, d, r.t.protocols.index)
+	}
+	p, err := peerOf(to) // only the DHT knows it; the gater checks its addresses
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.t.NewStream(ctx, p, r.t.protocols.index)
+	if err != nil {
+		return nil, errUnreachable
+	}
+	return s, nil
+}
+
+// serve answers one incoming stream of the index protocol.
+func (r *router) serve(ctx context.Context, s network.Stream) {
+	if r.store == nil {
+		s.Reset()
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, indexTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { s.Reset() })
+	defer stop()
+	req, err := readMessage(s)
+	if err != nil {
+		s.Reset()
+		return
+	}
+	ans, err := r.store.Answer(ctx, req)
+	if err != nil || writeMessage(s, ans) != nil {
+		s.Reset()
+		return
+	}
+	s.Close()
+}
+
+func writeMessage(w io.Writer, b []byte) error {
+	if len(b) > maxIndexMessage {
+		return errIndexMessage
+	}
+	out := make([]byte, 0, 4+len(b))
+	out = binary.BigEndian.AppendUint32(out, uint32(len(b)))
+	if _, err := w.Write(append(out, b...)); err != nil {
+		return errBroken
+	}
+	return nil
+}
+
+// readMessage reads one message. It allocates as bytes arrive, not as the
+// sender announces.
+func readMessage(r io.Reader) ([]byte, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, errBroken
+	}
+	n := binary.BigEndian.Uint32(head[:])
+	if n > maxIndexMessage {
+		return nil, errIndexMessage
+	}
+	var b bytes.Buffer
+	if m, err := io.CopyN(&b, r, int64(n)); err != nil || m != int64(n) {
+		return nil, errBroken
+	}
+	return b.Bytes(), nil
+}

@@ -1,0 +1,232 @@
+package node
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"wanderfs/relay/wire"
+)
+
+const testNetwork = "test-lab"
+
+// testKey returns a key that depends on n only.
+func testKey(n int) ed25519.PrivateKey {
+	var seed [32]byte
+	binary.BigEndian.PutUint64(seed[:], uint64(n))
+	sum := sha256.Sum256(seed[:])
+	return ed25519.NewKeyFromSeed(sum[:])
+}
+
+// testRelay returns a signed descriptor that depends on its arguments only.
+func testRelay(n int, addr string, flags byte, issued time.Time) wire.Descriptor {
+	d := wire.Descriptor{
+		Onion: [32]byte{byte(n)}, Flags: flags, Issued: issued, Expires: issued.Add(descriptorLife),
+		Addrs: []netip.AddrPort{netip.MustParseAddrPort(addr)},
+	}
+	if err := d.Sign(testKey(n), testNetwork); err != nil {
+		panic(err)
+	}
+	return d
+}
+
+func testView(now func() time.Time) *view {
+	return newView(wire.NodeID{1}, testNetwork, addrPolicy{lab: true}, now)
+}
+
+func TestVouchers(t *testing.T) {
+	v := testView(nil)
+	now := time.Now()
+	d := testRelay(1, "10.1.0.1:1", 0, now)
+	v.add(d, wire.NodeID{8})
+	v.add(d, wire.NodeID{8})
+	if got := len(v.usable()); got != 0 {
+		t.Errorf("one voucher: got %d usable, want 0", got)
+	}
+	if _, visit := v.add(d, wire.NodeID{9}); !visit {
+		t.Error("an unmet relay is worth a visit")
+	}
+	if got := len(v.usable()); got != 1 {
+		t.Errorf("two vouchers: got %d usable, want 1", got)
+	}
+	if got := len(v.sample(10)); got != 0 {
+		t.Errorf("vouched for %d relays that were never met", got)
+	}
+	e := testRelay(2, "10.2.0.1:1", 0, now)
+	if met, _ := v.add(e, e.Node); !met {
+		t.Error("met a relay, want so")
+	}
+	if got := len(v.sample(10)); got != 1 {
+		t.Errorf("got a sample of %d, want 1", got)
+	}
+}
+
+func TestHostileDescriptors(t *testing.T) {
+	now := time.Now()
+	forged := testRelay(3, "10.3.0.1:1", 0, now)
+	forged.Addrs[0] = netip.MustParseAddrPort("10.66.0.1:1")
+	otherNet := testRelay(4, "10.4.0.1:1", 0, now)
+	otherNet.Sign(testKey(4), "test")
+	old := testRelay(5, "10.5.0.1:1", 0, now.Add(-descriptorLife-time.Second))
+	future := testRelay(6, "10.6.0.1:1", 0, now.Add(time.Hour))
+	long := testRelay(7, "10.7.0.1:1", 0, now)
+	long.Expires = now.Add(48 * time.Hour)
+	long.Sign(testKey(7), testNetwork)
+	public := testRelay(8, "8.8.8.8:1", 0, now)
+	noPort := testRelay(9, "10.9.0.1:0", 0, now)
+	none := testRelay(10, "10.9.0.1:1", 0, now)
+	none.Addrs = nil
+	none.Sign(testKey(10), testNetwork)
+	for name, d := range map[string]wire.Descriptor{
+		"forged": forged, "other network": otherNet, "expired": old, "future": future,
+		"too long": long, "public in lab": public, "port 0": noPort, "no address": none,
+	} {
+		v := testView(nil)
+		v.add(d, d.Node)
+		if c, _ := v.count(); c != 0 {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	v := testView(nil)
+	self := testRelay(1, "10.1.0.1:1", 0, now)
+	v.self = self.Node
+	v.add(self, self.Node)
+	if c, _ := v.count(); c != 0 {
+		t.Error("a node learned itself")
+	}
+}
+
+// An older descriptor never replaces a newer one.
+func TestNewestDescriptorWins(t *testing.T) {
+	now := time.Now()
+	v := testView(nil)
+	newer, older := testRelay(1, "10.1.0.1:2", 0, now), testRelay(1, "10.1.0.1:1", 0, now.Add(-time.Minute))
+	v.add(newer, newer.Node)
+	v.add(older, wire.NodeID{7})
+	if got, _ := v.get(newer.Node); got.Addrs[0].Port() != 2 {
+		t.Errorf("got port %d, want 2", got.Addrs[0].Port())
+	}
+}
+
+func TestViewIsBounded(t *testing.T) {
+	v := testView(nil)
+	now := time.Now()
+	for i := range maxPerVoucher + 50 {
+		v.add(testRelay(i, fmt.Sprintf("10.%d.0.1:1", i%200), 0, now), wire.NodeID{9})
+	}
+	if got := len(v.relays); got != maxPerVoucher {
+		t.Errorf("one voucher: got %d relays, want %d", got, maxPerVoucher)
+	}
+	v = testView(nil)
+	for i := range maxPerHood + 50 {
+		d := testRelay(i, fmt.Sprintf("10.1.%d.1:1", i%250), 0, now)
+		v.add(d, d.Node)
+	}
+	if got := len(v.relays); got != maxPerHood {
+		t.Errorf("one /16: got %d relays, want %d", got, maxPerHood)
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	now := time.Now()
+	v := testView(func() time.Time { return now })
+	d := testRelay(1, "10.1.0.1:1", 0, now)
+	v.add(d, d.Node)
+	v.failed(d.Node)
+	if len(v.usable()) != 0 {
+		t.Error("used at once after a failure")
+	}
+	now = now.Add(firstBackoff)
+	if len(v.usable()) != 1 {
+		t.Error("not used after the back-off")
+	}
+	for range deadAfter {
+		v.failed(d.Node)
+	}
+	if !v.dead(d.Node) {
+		t.Error("not dead")
+	}
+	changed := v.wait()
+	v.alive(d.Node)
+	select {
+	case <-changed:
+	default:
+		t.Error("its return was not told")
+	}
+	now = now.Add(descriptorLife)
+	v.expire()
+	if c, _ := v.count(); c != 0 || len(v.hoods) != 0 || len(v.alone) != 0 {
+		t.Error("expired relay is kept")
+	}
+}
+
+func TestViewFile(t *testing.T) {
+	name := filepath.Join(t.TempDir(), viewFile)
+	v := testView(nil)
+	for i := range 5 {
+		d := testRelay(i, "10.1.0.1:1", 0, time.Now())
+		v.add(d, d.Node)
+	}
+	if err := v.save(name); err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := os.Stat(name); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("got %v, %v", fi.Mode(), err)
+	}
+	w := testView(nil)
+	if err := w.load(name); err != nil || len(w.usable()) != 5 {
+		t.Errorf("got %d relays, %v; want 5", len(w.usable()), err)
+	}
+	b, _ := os.ReadFile(name)
+	for _, damaged := range [][]byte{nil, b[:7], b[:len(b)-1], bytes.Replace(b, []byte{10, 1, 0, 1}, []byte{10, 2, 0, 1}, 1)} {
+		if got := parseView(damaged); len(got) != 0 {
+			t.Errorf("read %d relays from a damaged file", len(got))
+		}
+	}
+}
+
+func FuzzParseView(f *testing.F) {
+	v := testView(nil)
+	name := filepath.Join(f.TempDir(), "v")
+	d := testRelay(1, "10.1.0.1:1", 0, time.Now())
+	v.add(d, d.Node)
+	v.save(name)
+	b, _ := os.ReadFile(name)
+	f.Add(b)
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) { parseView(b) })
+}
+
+func FuzzExchange(f *testing.F) {
+	ds := []wire.Descriptor{testRelay(1, "10.1.0.1:1", 0, time.Unix(1e9, 0)), testRelay(2, "[fd00::1]:9", 1, time.Unix(1e9, 0))}
+	f.Add(appendExchange(nil, kindAnswer, ds))
+	f.Add(appendExchange(nil, kindAsk, nil))
+	f.Add([]byte{1, 2, 255, 255})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := bytes.NewReader(b)
+		kind, ds, err := readExchange(r)
+		if err != nil {
+			return
+		}
+		if got, want := appendExchange(nil, kind, ds), b[:len(b)-r.Len()]; !bytes.Equal(got, want) {
+			t.Errorf("re-encoded differently")
+		}
+	})
+}
+
+func FuzzMessage(f *testing.F) {
+	f.Add([]byte{0, 0, 0, 1, 7})
+	f.Add([]byte{255, 0, 0, 1, 7})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if m, err := readMessage(bytes.NewReader(b)); err == nil && len(m) > len(b) {
+			t.Error("more bytes than there were")
+		}
+	})
+}
