@@ -9,12 +9,12 @@ import (
 // zero value is ready; it is safe for concurrent use.
 type lru[V interface{ cost() int }] struct {
 	mu    sync.Mutex
-	order list.List // of item[V], last used in front; guarded by mu
+	order list.List // of cached[V], last used in front; guarded by mu
 	items map[Ref]*list.Element
 	used  int
 }
 
-type item[V any] struct {
+type cached[V any] struct {
 	ref Ref
 	val V
 }
@@ -28,7 +28,7 @@ func (c *lru[V]) get(r Ref) (V, bool) {
 		return none, false
 	}
 	c.order.MoveToFront(e)
-	return e.Value.(item[V]).val, true
+	return e.Value.(cached[V]).val, true
 }
 
 func (c *lru[V]) put(r Ref, v V) {
@@ -40,11 +40,11 @@ func (c *lru[V]) put(r Ref, v V) {
 	if c.items == nil {
 		c.items = make(map[Ref]*list.Element)
 	}
-	c.items[r] = c.order.PushFront(item[V]{r, v})
+	c.items[r] = c.order.PushFront(cached[V]{r, v})
 	c.used += v.cost()
 	for c.used > nodeCache && c.order.Len() > 1 {
 		last := c.order.Back()
-		it := c.order.Remove(last).(item[V])
+		it := c.order.Remove(last).(cached[V])
 		delete(c.items, it.ref)
 		c.used -= it.val.cost()
 	}
