@@ -1,0 +1,214 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"wanderfs/relay/wire"
+)
+
+var errProtocol = errors.New("protocol violated")
+
+// circuit is one circuit at a relay. Its states:
+//
+//	created --EXTEND--> middle   frames pass through, opened or sealed once
+//	   |
+//	   +--anything else--> far end   cells are handled here (farEnd)
+//
+// run reads from prev. Going back, exactly one goroutine writes to prev: run
+// itself while created, back once middle, farEnd.write at a far end.
+type circuit struct {
+	r    *Relay
+	nb   *neighbour
+	prev stream
+	next stream // set once, before back starts
+	fwd  *layer
+	bwd  *layer
+	hash [32]byte // of the handshake; names the circuit to both ends
+	far  *farEnd  // used by run; set once
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu    sync.Mutex
+	over  bool
+	links []Link  // to be ended; guarded by mu
+	ends  *farEnd // far, to be ended; guarded by mu
+}
+
+// run is the circuit's life; its error says why it ended.
+func (c *circuit) run() error {
+	if err := c.create(); err != nil {
+		return err
+	}
+	middle := false
+	for {
+		f, err := c.prev.readFrame(0)
+		if err != nil {
+			return err
+		}
+		if err := c.nb.bytes.WaitN(c.ctx, wire.FrameSize); err != nil {
+			f.free()
+			return err
+		}
+		if err := c.fwd.open(f.b[:], 0); err != nil {
+			f.free()
+			return err
+		}
+		if middle {
+			c.fwd.filler(f.b[wire.FrameSize:wire.FrameSize+wire.TagSize], c.fwd.n-1)
+			err = c.next.writeFrame(f, wire.TagSize)
+			f.free()
+			c.r.bytes.Add(wire.RecordSize)
+		} else {
+			middle, err = c.handle(f)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// create answers the first frame.
+func (c *circuit) create() error {
+	done, ok := c.r.setUp()
+	if !ok {
+		return errors.New("too many set-ups")
+	}
+	defer done()
+	c.prev.SetReadDeadline(time.Now().Add(c.r.limits.SetUp))
+	b := make([]byte, wire.FrameSize)
+	if _, err := io.ReadFull(c.prev.Link, b); err != nil {
+		return err
+	}
+	msg, err := wire.ParseHandshake(b)
+	if err != nil {
+		return err
+	}
+	s, out, _, err := respond(wire.CircuitPrologue(c.r.cfg.NetworkName, c.r.id), c.r.onion, msg[:])
+	if err != nil {
+		return err
+	}
+	k := wire.DeriveCircuitKeys(s.k1, s.k2, s.hash)
+	c.hash = s.hash
+	c.fwd, c.bwd = newLayer(&k.Forward, &k.Filler), newLayer(&k.Backward, nil)
+	s.erase()
+	k = wire.CircuitKeys{}
+	c.prev.SetWriteDeadline(time.Now().Add(c.r.limits.SetUp))
+	_, err = c.prev.Write(wire.AppendHandshake(b[:0], out))
+	return err
+}
+
+// handle takes a cell that is meant for this relay, and the frame with it.
+func (c *circuit) handle(f *frame) (middle bool, err error) {
+	h, data, err := wire.ParseCell(f.cell(wire.TagSize))
+	if err != nil {
+		f.free()
+		return false, err
+	}
+	if h.Cmd == wire.CmdExtend {
+		defer f.free()
+		if c.far != nil {
+			return false, errProtocol
+		}
+		e, err := wire.ParseExtend(data)
+		if err != nil {
+			return false, err
+		}
+		return c.extend(f, e)
+	}
+	if c.far == nil {
+		c.far = newFarEnd(c)
+		c.mu.Lock()
+		c.ends = c.far
+		over := c.over
+		c.mu.Unlock()
+		if over {
+			c.far.close()
+		}
+		c.wg.Go(c.far.write)
+	}
+	f.h, f.data = h, data
+	return false, c.far.handle(f)
+}
+
+// back carries frames from next to prev, one layer more on each.
+func (c *circuit) back() {
+	for {
+		f, err := c.next.readFrame(wire.TagSize)
+		if err != nil {
+			c.end(err)
+			return
+		}
+		if err = c.nb.bytes.WaitN(c.ctx, wire.FrameSize); err == nil {
+			if err = c.bwd.seal(f.b[:], 0); err == nil {
+				err = c.prev.writeFrame(f, 0)
+			}
+		}
+		f.free()
+		if err != nil {
+			c.end(err)
+			return
+		}
+		c.r.bytes.Add(wire.RecordSize)
+	}
+}
+
+// sendCell seals the cell at wire.TagSize and writes it to prev. Only for the
+// one goroutine that writes there.
+func (c *circuit) sendCell(f *frame) error {
+	clear(f.b[wire.TagSize+wire.CellSize : wire.TagSize+wire.BodySize])
+	if err := c.bwd.seal(f.b[:], 0); err != nil {
+		return err
+	}
+	return c.prev.writeFrame(f, 0)
+}
+
+// end ends the circuit both ways and everything that hangs on it. A clean end
+// of the stream lets what was sent before arrive.
+func (c *circuit) end(err error) {
+	c.mu.Lock()
+	if c.over {
+		c.mu.Unlock()
+		return
+	}
+	c.over = true
+	links, far := c.links, c.ends
+	c.mu.Unlock()
+	c.cancel()
+	for _, l := range links {
+		if err == io.EOF {
+			l.Close()
+		} else {
+			l.Reset()
+		}
+	}
+	if far != nil {
+		far.close()
+	}
+}
+
+// attach adds a link that ends with the circuit; false if it is over.
+func (c *circuit) attach(l Link) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return false
+	}
+	c.links = append(c.links, l)
+	return true
+}
+
+// erase drops the keys; nothing uses them any more.
+func (c *circuit) erase() {
+	for _, l := range []*layer{c.fwd, c.bwd} {
+		if l != nil {
+			l.erase()
+		}
+	}
+	c.fwd, c.bwd, c.hash = nil, nil, [32]byte{}
+}

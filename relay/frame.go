@@ -1,0 +1,83 @@
+package relay
+
+import (
+	"io"
+	"sync"
+	"time"
+
+	"wanderfs/relay/wire"
+)
+
+// frame is the buffer of one frame. A frame begins at some offset, a multiple
+// of 16: each layer that is opened, or was sealed inside, moves it by 16, so
+// that nothing is copied. There is room for wire.MaxHops layers and for the
+// tag that Go's GCM wants at the end.
+type frame struct {
+	off  int // where the cell begins; set by those who queue frames
+	data []byte
+	h    wire.Header
+	b    [wire.FrameSize + wire.TagSize*wire.MaxHops]byte
+}
+
+var frames = sync.Pool{New: func() any { return new(frame) }} // buffers only
+
+func newFrame() *frame { return frames.Get().(*frame) }
+
+func (f *frame) free() {
+	f.off, f.data, f.h = 0, nil, wire.Header{}
+	frames.Put(f)
+}
+
+// cell gives the cell at off.
+func (f *frame) cell(off int) []byte { return f.b[off : off+wire.CellSize] }
+
+// pad zeroes a cell's bytes behind its data.
+func (f *frame) pad(off, n int) { clear(f.b[off+wire.HeaderSize+n : off+wire.CellSize]) }
+
+const deadlineStep = 4 * time.Second // ours; how often deadlines are moved
+
+// stream reads and writes whole frames on a link, and moves its deadlines
+// along, rarely, because a timer for each frame costs too much. A read waits
+// at most idle, a write without progress at most stall (0: for ever).
+type stream struct {
+	Link
+	idle, stall time.Duration
+	rset, wset  time.Time
+	head        [wire.TagSize]byte
+}
+
+// readFrame reads a frame to offset off of a buffer that it takes from the
+// pool only when the first bytes are there.
+func (s *stream) readFrame(off int) (*frame, error) {
+	if s.idle > 0 {
+		if now := time.Now(); now.Sub(s.rset) > min(deadlineStep, s.idle/4) {
+			s.rset = now
+			s.SetReadDeadline(now.Add(s.idle))
+		}
+	}
+	if _, err := io.ReadFull(s.Link, s.head[:]); err != nil {
+		return nil, err
+	}
+	f := newFrame()
+	copy(f.b[off:], s.head[:])
+	if _, err := io.ReadFull(s.Link, f.b[off+len(s.head):off+wire.FrameSize]); err != nil {
+		f.free()
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, err
+	}
+	return f, nil
+}
+
+// writeFrame writes the frame at off. It keeps no hold of f.
+func (s *stream) writeFrame(f *frame, off int) error {
+	if s.stall > 0 {
+		if now := time.Now(); now.Sub(s.wset) > min(deadlineStep, s.stall/4) {
+			s.wset = now
+			s.SetWriteDeadline(now.Add(s.stall))
+		}
+	}
+	_, err := s.Link.Write(f.b[off : off+wire.FrameSize])
+	return err
+}

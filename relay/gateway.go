@@ -1,0 +1,143 @@
+package relay
+
+import (
+	"crypto/subtle"
+
+	"golang.org/x/time/rate"
+
+	"wanderfs/relay/wire"
+)
+
+// standing is a session that listens here.
+type standing struct {
+	far      *farEnd
+	number   wire.SessionNumber
+	verifier [32]byte
+	joins    *rate.Limiter
+}
+
+// forget removes a session, unless it listens elsewhere by now.
+func (r *Relay) forget(s *standing) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sessions[s.number] == s {
+		delete(r.sessions, s.number)
+	}
+	s.verifier = [32]byte{}
+}
+
+// listen makes this relay the gateway of a session, if the session itself
+// asks for that on this very circuit.
+func (e *farEnd) listen(f *frame) error {
+	l, err := wire.ParseListen(f.data)
+	if err != nil {
+		return err
+	}
+	r := e.c.r
+	if l.Verify(r.cfg.NetworkName, r.id, e.c.hash) != nil {
+		return e.say(f.h.Stream, wire.CmdReset, []byte{byte(wire.ReasonRefused)})
+	}
+	s := &standing{
+		far: e, number: l.Keys.Number(), verifier: l.Verifier,
+		joins: rate.NewLimiter(r.limits.Joins, max(1, int(4*r.limits.Joins))),
+	}
+	e.mu.Lock()
+	full := e.closed || e.listens != nil // path and session live and die together
+	if !full {
+		e.listens = s
+	}
+	e.mu.Unlock()
+	if full {
+		return e.say(f.h.Stream, wire.CmdReset, []byte{byte(wire.ReasonRefused)})
+	}
+	r.mu.Lock()
+	r.sessions[s.number] = s
+	r.mu.Unlock()
+	e.mu.Lock()
+	closed := e.closed
+	e.mu.Unlock()
+	if closed { // it may have looked before the session was there
+		r.forget(s)
+	}
+	return e.say(f.h.Stream, wire.CmdListening, nil)
+}
+
+// say queues one control cell for a stream that is none of the spliced ones.
+func (e *farEnd) say(id uint32, cmd wire.Command, data []byte) error {
+	f := control(cmd, id, data)
+	f.h = wire.Header{Cmd: cmd, Len: len(data), Stream: id}
+	h := &half{far: e, id: id}
+	e.mu.Lock()
+	tooMany := len(e.ready) > 2*e.c.r.limits.Streams // he asks and does not read
+	e.mu.Unlock()
+	if tooMany {
+		f.free()
+		return errProtocol
+	}
+	h.push(f)
+	return nil
+}
+
+// join splices a stream of this circuit to a new one of the session's.
+// Whatever is wrong, the refusal is the same.
+func (e *farEnd) join(f *frame) error {
+	j, err := wire.ParseJoin(f.data)
+	if err != nil {
+		return err
+	}
+	id := f.h.Stream
+	if id%2 == 0 || e.find(id) != nil {
+		return errProtocol
+	}
+	if !e.splice(id, j) {
+		return e.say(id, wire.CmdReset, []byte{byte(wire.ReasonRefused)})
+	}
+	return nil
+}
+
+func (e *farEnd) splice(id uint32, j wire.Join) bool {
+	r := e.c.r
+	r.mu.Lock()
+	s := r.sessions[j.Number]
+	var verifier [32]byte
+	if s != nil {
+		verifier = s.verifier
+	}
+	r.mu.Unlock()
+	mac := wire.JoinMAC(verifier, e.c.hash, j.Number)
+	if subtle.ConstantTimeCompare(mac[:], j.MAC[:]) != 1 || s == nil || s.far == e || !s.joins.Allow() {
+		return false
+	}
+	a := &half{far: e, id: id, credit: wire.InitialWindow}
+	b := &half{far: s.far, credit: wire.InitialWindow}
+	a.peer, b.peer = b, a
+	if !b.enter() {
+		return false
+	}
+	if !a.enter() {
+		b.vanish()
+		return false
+	}
+	f := newFrame()
+	f.h = wire.Header{Cmd: wire.CmdOpen, Len: len(j.Msg)}
+	copy(f.b[wire.TagSize+wire.HeaderSize:], j.Msg)
+	f.pad(wire.TagSize, len(j.Msg))
+	b.push(f)
+	return true
+}
+
+// enter makes a half known to its far end; a half without an id gets one.
+func (h *half) enter() bool {
+	e := h.far
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed || h.gone || len(e.streams) >= e.c.r.limits.Streams {
+		return false
+	}
+	if h.id == 0 {
+		h.id = e.next
+		e.next += 2
+	}
+	e.streams[h.id] = h
+	return true
+}

@@ -1,0 +1,61 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+
+	"wanderfs/relay/wire"
+)
+
+// Join opens a stream to a session that listens at the path's last hop, and
+// returns when the session has answered. The first bytes, at most
+// wire.MaxFirst, ride in the first message: the session reads them before
+// anything else, as Conn.First. They are sealed to the session's key but not
+// forward secret, and a gateway can replay them within the session's life.
+// ErrRefused says that nobody listens, or that join is wrong, or too many
+// join; which of them is not told.
+func (p *Path) Join(ctx context.Context, keys wire.SessionKeys, join [32]byte, first []byte) (*Conn, error) {
+	if len(first) > wire.MaxFirst {
+		return nil, fmt.Errorf("join: %d first bytes are too many", len(first))
+	}
+	number := keys.Number()
+	hs, msg, err := initiate(wire.StreamPrologue(p.b.NetworkName, number), keys.Agree, first)
+	if err != nil {
+		return nil, err
+	}
+	c := newConn(p)
+	c.joined = make(chan [wire.HandshakeSize]byte, 1)
+	if c.id, err = p.add(c); err != nil {
+		return nil, err
+	}
+	verifier := wire.Verifier(join, p.last)
+	b, err := wire.Join{Number: number, MAC: wire.JoinMAC(verifier, p.hash, number), Msg: msg}.AppendBinary(nil)
+	if err != nil {
+		return nil, err
+	}
+	p.life.active()
+	if err := p.send(wire.CmdJoin, c.id, b); err != nil {
+		return nil, err
+	}
+	select {
+	case answer := <-c.joined:
+		s, err := finish(hs, answer[:])
+		if err != nil {
+			c.Close()
+			return nil, fmt.Errorf("join: %w", err)
+		}
+		k := wire.DeriveStreamKeys(s.k1, s.k2, s.hash)
+		s.erase()
+		c.keys(k.ToSession, k.ToReader)
+		k = wire.StreamKeys{}
+		if err := c.begin(); err != nil {
+			return nil, fmt.Errorf("join: %w", err)
+		}
+		return c, nil
+	case <-c.failed:
+		return nil, fmt.Errorf("join: %w", c.why())
+	case <-ctx.Done():
+		c.Close()
+		return nil, ctx.Err()
+	}
+}

@@ -1,0 +1,201 @@
+package relay
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"time"
+
+	"wanderfs/relay/wire"
+)
+
+// life watches whether a path gives signs of life. A frozen relay closes
+// nothing, so the far end is asked for a PONG: soon after something was sent
+// and nothing came, then ever more rarely while all is quiet.
+type life struct {
+	mu     sync.Mutex
+	quiet  time.Duration // first pause
+	keep   time.Duration // longest pause
+	pause  time.Duration // present one
+	last   time.Time     // anything arrived, or was sent as data
+	rtt    time.Duration // slowest of late, of PINGs
+	asked  time.Time     // when the PING that is out was sent; zero: none is
+	moved  time.Time     // last write that ended
+	burst  int           // bytes written since the last quiet second
+	token  [8]byte
+	n      uint64
+	ask    chan struct{} // to pings: send one
+	change chan struct{} // to watch: look again sooner
+	waits  map[[8]byte]chan struct{}
+}
+
+func (l *life) init(b *Builder) {
+	l.quiet, l.keep, l.pause = b.Quiet, b.KeepAlive, b.Quiet
+	l.last = time.Now()
+	l.ask = make(chan struct{}, 1)
+	l.change = make(chan struct{}, 1)
+	l.waits = map[[8]byte]chan struct{}{}
+}
+
+// heard notes a frame that came in.
+func (l *life) heard(cmd wire.Command) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = time.Now()
+	if cmd != wire.CmdPong {
+		l.asked = time.Time{}
+		l.pause = l.quiet
+	}
+}
+
+// wrote notes a frame that went out.
+func (l *life) wrote() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if now.Sub(l.moved) > time.Second {
+		l.burst = 0
+	}
+	l.burst += wire.FrameSize
+	l.moved = now
+}
+
+// active says that an answer is awaited from now on.
+func (l *life) active() {
+	l.mu.Lock()
+	slow := l.pause > l.quiet
+	l.pause = l.quiet
+	if slow && l.asked.IsZero() {
+		l.last = time.Now()
+	}
+	l.mu.Unlock()
+	if slow {
+		select {
+		case l.change <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// pong notes an answer to a PING.
+func (l *life) pong(token [8]byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if token == l.token && !l.asked.IsZero() {
+		l.rtt = max(time.Since(l.asked), l.rtt*7/8)
+		l.pause = min(2*l.pause, l.keep)
+	}
+	l.asked = time.Time{}
+	if c := l.waits[token]; c != nil {
+		delete(l.waits, token)
+		close(c)
+	}
+}
+
+// due tells how long to wait until the next look, whether to ask now, and
+// whether the path has been silent for too long.
+func (l *life) due(dead time.Duration) (wait time.Duration, ask, over bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if l.asked.IsZero() {
+		if wait = l.last.Add(l.pause).Sub(now); wait > 0 {
+			return wait, false, false
+		}
+		l.asked = now
+		l.n++
+		binary.BigEndian.PutUint64(l.token[:], l.n)
+		return dead, true, false
+	}
+	patience := max(dead, 4*l.rtt)
+	if l.burst > 1<<20 {
+		patience += 4 * dead // it may stand behind much data on a slow link
+	}
+	since := l.asked
+	if l.last.After(since) {
+		since = l.last
+	}
+	if wait = since.Add(patience).Sub(now); wait > 0 {
+		return wait, false, false
+	}
+	return 0, false, true
+}
+
+// watch looks for signs of life until the path ends.
+func (p *Path) watch() {
+	t := time.NewTimer(p.b.Quiet)
+	defer t.Stop()
+	for {
+		select {
+		case <-p.ctx.Done():
+			return
+		case <-p.life.change:
+		case <-t.C:
+		}
+		wait, ask, over := p.life.due(p.b.Dead)
+		if over {
+			p.end(ErrDead)
+			return
+		}
+		if ask {
+			select {
+			case p.life.ask <- struct{}{}:
+			default:
+			}
+		}
+		t.Reset(wait)
+	}
+}
+
+// pings sends what watch asks for: writing may wait, watching must not.
+func (p *Path) pings() {
+	for {
+		select {
+		case <-p.ctx.Done():
+			return
+		case <-p.life.ask:
+		}
+		p.life.mu.Lock()
+		token := p.life.token
+		p.life.mu.Unlock()
+		if p.send(wire.CmdPing, 0, token[:]) != nil {
+			return
+		}
+	}
+}
+
+// Ping waits for a sign of life of the far end, and ends the path if none
+// comes before Builder.Dead has passed (longer on slow paths) or ctx ends.
+func (p *Path) Ping(ctx context.Context) error {
+	c := make(chan struct{})
+	l := &p.life
+	l.mu.Lock()
+	l.n++
+	var token [8]byte
+	binary.BigEndian.PutUint64(token[:], l.n)
+	l.waits[token] = c
+	patience := max(p.b.Dead, 4*l.rtt)
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		delete(l.waits, token)
+		l.mu.Unlock()
+	}()
+	if err := p.send(wire.CmdPing, 0, token[:]); err != nil {
+		return fmt.Errorf("ping: %w", err)
+	}
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case <-c:
+		return nil
+	case <-p.Done():
+		return p.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		p.end(ErrDead)
+		return ErrDead
+	}
+}

@@ -1,0 +1,173 @@
+package relay_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"io"
+	mrand "math/rand/v2"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"wanderfs/relay"
+	"wanderfs/relay/relaytest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func newNet(t testing.TB, cfg relaytest.Config) *relaytest.Net {
+	t.Helper()
+	n, err := relaytest.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	return n
+}
+
+func testContext(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func build(t testing.TB, n *relaytest.Net, hops ...int) *relay.Path {
+	t.Helper()
+	p, err := n.Builder().Build(testContext(t), n.Hops(hops...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+// way is a reader and a publisher who meet at a gateway.
+type way struct {
+	s      *relay.Session
+	join   [32]byte
+	pub    *relay.Path
+	read   *relay.Path
+	listen *relay.Listener
+}
+
+// standing makes a session listen at the last of the hops.
+func standing(t testing.TB, n *relaytest.Net, hops ...int) *way {
+	t.Helper()
+	w := &way{}
+	var err error
+	if w.s, err = relay.NewSession(); err != nil {
+		t.Fatal(err)
+	}
+	rand.Read(w.join[:])
+	w.pub = build(t, n, hops...)
+	if w.listen, err = w.pub.Listen(testContext(t), w.s, w.join); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// meet joins and accepts one stream.
+func (w *way) meet(t testing.TB, first []byte) (reader, publisher *relay.Conn) {
+	t.Helper()
+	type got struct {
+		c   *relay.Conn
+		err error
+	}
+	ch := make(chan got, 1)
+	ctx := testContext(t)
+	go func() {
+		c, err := w.listen.Accept(ctx)
+		ch <- got{c, err}
+	}()
+	r, err := w.read.Join(ctx, w.s.Keys(), w.join, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := <-ch
+	if g.err != nil {
+		t.Fatal(g.err)
+	}
+	return r, g.c
+}
+
+func sixRelays(t testing.TB, n *relaytest.Net) *way {
+	t.Helper()
+	w := standing(t, n, 5, 4, 3)
+	w.read = build(t, n, 0, 1, 2, 3)
+	return w
+}
+
+// pour writes size bytes of a seeded stream and its end; drain checks them.
+func pour(c *relay.Conn, seed uint64, size int) error {
+	src := mrand.NewChaCha8([32]byte{byte(seed)})
+	rng := mrand.New(mrand.NewPCG(seed, 1))
+	b := make([]byte, 100_000)
+	for size > 0 {
+		p := b[:min(size, 1+rng.IntN(len(b)))]
+		src.Read(p)
+		n, err := c.Write(p)
+		if err != nil {
+			return err
+		}
+		size -= n
+	}
+	return c.CloseWrite()
+}
+
+func drain(t testing.TB, c *relay.Conn, seed uint64, size int) {
+	t.Helper()
+	want := make([]byte, size)
+	src := mrand.NewChaCha8([32]byte{byte(seed)})
+	rng := mrand.New(mrand.NewPCG(seed, 1))
+	for at := 0; at < size; {
+		p := want[at:min(size, at+1+rng.IntN(100_000))]
+		src.Read(p)
+		at += len(p)
+	}
+	got, err := io.ReadAll(c)
+	if err != nil {
+		t.Errorf("read: %v", err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("got %d bytes that differ from the %d wanted", len(got), len(want))
+	}
+}
+
+func TestWholeWay(t *testing.T) {
+	n := newNet(t, relaytest.Config{Observe: true})
+	w := sixRelays(t, n)
+	r, p := w.meet(t, []byte("first request"))
+	if got, want := string(p.First()), "first request"; got != want {
+		t.Errorf("First: got %q, want %q", got, want)
+	}
+	const up, down = 3 << 20, 24 << 20
+	errs := make(chan error, 2)
+	go func() { errs <- pour(r, 1, up) }()
+	go func() { errs <- pour(p, 2, down) }()
+	done := make(chan struct{})
+	go func() { defer close(done); drain(t, p, 1, up) }()
+	drain(t, r, 2, down)
+	<-done
+	for range 2 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	r.Close()
+	p.Close()
+	for size := range n.Observer().Sizes() {
+		if size != 16368 {
+			t.Errorf("a frame has %d bytes", size)
+		}
+	}
+	var sum uint64
+	for i := range 6 {
+		sum += n.Relay(i).Stats().Bytes
+	}
+	if got, want := float64(sum), float64(6*(up+down)); got < want*0.97 || got > want*1.05 {
+		t.Errorf("relays carried %.0f bytes, want about %.0f", got, want)
+	}
+}

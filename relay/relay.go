@@ -1,0 +1,185 @@
+package relay
+
+import (
+	"context"
+	"crypto/ecdh"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/flynn/noise"
+	"golang.org/x/time/rate"
+
+	"wanderfs/relay/wire"
+)
+
+// Config says how a relay works. Identity is needed, and Network unless the
+// relay never goes on to another.
+type Config struct {
+	Identity    ed25519.PrivateKey // the node's; its public half is the NodeID
+	NetworkName string             // paths never lead from one network to another; "main"
+	Network     Network            // to go on to further relays; nil refuses
+	Far         Far                // who answers requests; nil refuses them
+	Limits      Limits
+	Log         *slog.Logger     // nil is silence
+	Now         func() time.Time // for records' times; time.Now
+}
+
+// Stats are sums that name nobody.
+type Stats struct {
+	Circuits int    // at this moment
+	Bytes    uint64 // payload carried for others: a frame's capacity when passed on, a byte once when spliced
+}
+
+// Relay carries circuits of others. All methods are safe for concurrent use.
+type Relay struct {
+	cfg    Config
+	limits Limits
+	id     wire.NodeID
+	onion  noise.DHKey
+	log    *slog.Logger
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // one for each Serve
+	bytes  atomic.Uint64
+	queued atomic.Int64 // frames that wait in far ends
+
+	mu         sync.Mutex
+	closed     bool
+	half       int // set-ups now
+	circuits   map[*circuit]struct{}
+	neighbours map[wire.NodeID]*neighbour
+	targets    map[wire.NodeID]*rate.Limiter
+	sessions   map[wire.SessionNumber]*standing
+}
+
+// New makes a relay with a new onion key. Close ends it.
+func New(cfg Config) (*Relay, error) {
+	if len(cfg.Identity) != ed25519.PrivateKeySize {
+		return nil, errors.New("relay needs an identity")
+	}
+	if cfg.NetworkName == "" {
+		cfg.NetworkName = "main"
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	key, err := newAgreeKey()
+	if err != nil {
+		return nil, fmt.Errorf("make onion key: %w", err)
+	}
+	r := &Relay{
+		cfg: cfg, limits: cfg.Limits.withDefaults(), onion: key, log: cfg.Log,
+		id:         wire.NodeID(cfg.Identity.Public().(ed25519.PublicKey)),
+		circuits:   map[*circuit]struct{}{},
+		neighbours: map[wire.NodeID]*neighbour{},
+		targets:    map[wire.NodeID]*rate.Limiter{},
+		sessions:   map[wire.SessionNumber]*standing{},
+	}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	return r, nil
+}
+
+// newAgreeKey makes an X25519 key pair.
+func newAgreeKey() (noise.DHKey, error) {
+	k, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		return noise.DHKey{}, err
+	}
+	return noise.DHKey{Private: k.Bytes(), Public: k.PublicKey().Bytes()}, nil
+}
+
+// Onion gives the public key for the relay's own descriptor.
+func (r *Relay) Onion() [32]byte { return [32]byte(r.onion.Public) }
+
+// Stats gives the sums so far.
+func (r *Relay) Stats() Stats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return Stats{Circuits: len(r.circuits), Bytes: r.bytes.Load()}
+}
+
+// Serve carries one circuit that a neighbour opened, and returns when it is
+// over. It owns the link.
+func (r *Relay) Serve(l Link) {
+	c := r.admit(l)
+	if c == nil {
+		l.Reset()
+		return
+	}
+	defer r.wg.Done()
+	err := c.run()
+	c.end(err)
+	c.wg.Wait()
+	c.erase()
+	r.mu.Lock()
+	delete(r.circuits, c)
+	c.nb.circuits--
+	r.mu.Unlock()
+	r.log.Debug("circuit over")
+}
+
+// admit counts a new circuit, or refuses it with nil.
+func (r *Relay) admit(l Link) *circuit {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || len(r.circuits) >= r.limits.Circuits || r.half >= r.limits.HalfOpen {
+		return nil
+	}
+	nb := r.neighbourLocked(l.Peer())
+	if nb.circuits >= r.limits.PerNeighbour || !nb.creates.Allow() {
+		return nil
+	}
+	nb.circuits++
+	c := &circuit{r: r, nb: nb, links: []Link{l}}
+	c.prev = stream{Link: l, idle: r.limits.Idle, stall: r.limits.Stall}
+	c.ctx, c.cancel = context.WithCancel(r.ctx)
+	r.circuits[c] = struct{}{}
+	r.wg.Add(1)
+	return c
+}
+
+// setUp counts one set-up; done ends it.
+func (r *Relay) setUp() (done func(), ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.half >= r.limits.HalfOpen {
+		return nil, false
+	}
+	r.half++
+	return func() {
+		r.mu.Lock()
+		r.half--
+		r.mu.Unlock()
+	}, true
+}
+
+// Close ends all circuits, waits until they are gone and erases the onion
+// key. It may be called twice.
+func (r *Relay) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	var cs []*circuit
+	for c := range r.circuits {
+		cs = append(cs, c)
+	}
+	r.mu.Unlock()
+	r.cancel() // dials and answers first, so that circuits can end
+	for _, c := range cs {
+		c.end(context.Canceled)
+	}
+	r.wg.Wait()
+	r.mu.Lock()
+	clear(r.onion.Private) // nobody shakes hands any more
+	r.mu.Unlock()
+	return nil
+}

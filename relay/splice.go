@@ -1,0 +1,241 @@
+package relay
+
+import (
+	"time"
+
+	"wanderfs/relay/wire"
+)
+
+// find gives the half that a builder's cell belongs to, nil if there is none
+// (any more).
+func (e *farEnd) find(id uint32) *half {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.streams[id]
+}
+
+// unknown counts a cell for no stream against the budget.
+func (e *farEnd) unknown() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.budget--; e.budget < 0 {
+		return errProtocol
+	}
+	return nil
+}
+
+// pass hands a cell to the other circuit, as it is.
+func (e *farEnd) pass(f *frame) error {
+	h := e.find(f.h.Stream)
+	if h == nil || h.peer == nil {
+		f.free()
+		return e.unknown()
+	}
+	switch f.h.Cmd {
+	case wire.CmdOpened:
+		if h.id%2 != 0 { // only a publisher answers OPEN
+			f.free()
+			return errProtocol
+		}
+		f.h.Cmd = wire.CmdJoined
+	case wire.CmdEnd:
+		e.mu.Lock()
+		again := h.gotEnd
+		h.gotEnd = true
+		e.mu.Unlock()
+		if again {
+			f.free()
+			return errProtocol
+		}
+	}
+	n, cmd := len(f.data), f.h.Cmd
+	ok := h.peer.push(f) // f is gone now
+	if !ok {
+		return errProtocol
+	}
+	if n > wire.TagSize {
+		e.c.r.bytes.Add(uint64(n - wire.TagSize))
+	}
+	if cmd == wire.CmdEnd {
+		h.settle()
+	}
+	return nil
+}
+
+// push queues a cell for the half's builder; it takes the frame. False means
+// that it exceeds the credit.
+func (h *half) push(f *frame) bool {
+	e := h.far
+	r := e.c.r
+	if r.queued.Add(1) > r.limits.Queue/wire.FrameSize {
+		r.relieve()
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if h.gone || e.closed {
+		r.queued.Add(-1)
+		f.free()
+		return true
+	}
+	if f.h.Cmd == wire.CmdData {
+		if h.credit == 0 {
+			r.queued.Add(-1)
+			f.free()
+			return false
+		}
+		h.credit--
+	}
+	if h.q.n == 0 {
+		h.since = time.Now()
+	}
+	h.q.push(f)
+	e.readyLocked(h)
+	return true
+}
+
+// settle forgets a stream whose both directions have ended. What waits is
+// still sent.
+func (h *half) settle() {
+	h.far.mu.Lock()
+	a := h.gotEnd
+	h.far.mu.Unlock()
+	h.peer.far.mu.Lock()
+	b := h.peer.gotEnd
+	h.peer.far.mu.Unlock()
+	if !a || !b {
+		return
+	}
+	for _, x := range []*half{h, h.peer} {
+		x.far.mu.Lock()
+		if x.far.streams[x.id] == x {
+			delete(x.far.streams, x.id)
+		}
+		x.far.mu.Unlock()
+	}
+}
+
+// window hands credit on: this side's builder can take more.
+func (e *farEnd) window(f *frame) error {
+	n, err := wire.ParseWindow(f.data)
+	if err != nil {
+		return err
+	}
+	h := e.find(f.h.Stream)
+	if h == nil || h.peer == nil {
+		return e.unknown()
+	}
+	e.mu.Lock()
+	h.credit += n
+	bad := h.credit > wire.MaxWindow
+	e.mu.Unlock()
+	if bad {
+		return errProtocol
+	}
+	o := h.peer
+	o.far.mu.Lock()
+	if !o.gone {
+		o.grant += n
+		o.far.readyLocked(o)
+	}
+	o.far.mu.Unlock()
+	return nil
+}
+
+// gotReset forgets a stream because this side's builder did.
+func (e *farEnd) gotReset(f *frame) error {
+	why, err := wire.ParseReset(f.data)
+	if err != nil {
+		return err
+	}
+	h := e.find(f.h.Stream)
+	if h == nil {
+		return e.unknown()
+	}
+	h.vanish()
+	if h.peer != nil {
+		h.peer.drop(why)
+	}
+	return nil
+}
+
+// vanish removes a half without a word to its builder.
+func (h *half) vanish() {
+	e := h.far
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	h.forgetLocked()
+}
+
+// forgetLocked drops what waits. The builder may still send what its credit,
+// which is the peer's, allows.
+func (h *half) forgetLocked() {
+	if h.gone {
+		return
+	}
+	h.gone, h.grant = true, 0
+	h.far.c.r.queued.Add(int64(-h.q.drop()))
+	if h.far.streams[h.id] == h {
+		delete(h.far.streams, h.id)
+		h.far.budget += wire.MaxWindow
+	}
+}
+
+// drop removes a half at once and tells its builder why.
+func (h *half) drop(why wire.Reason) {
+	e := h.far
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if h.gone {
+		return
+	}
+	h.forgetLocked()
+	h.reset, h.reason = true, why
+	e.readyLocked(h)
+}
+
+// lose tells the builder that the other end is gone, after what waits.
+func (h *half) lose(why wire.Reason) {
+	e := h.far
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if h.gone || e.streams[h.id] != h {
+		return
+	}
+	delete(e.streams, h.id)
+	e.budget += wire.MaxWindow
+	h.lost, h.reason = true, why
+	e.readyLocked(h)
+}
+
+// relieve makes room when too much waits: the stream that has moved nothing
+// for longest is reset.
+func (r *Relay) relieve() {
+	r.mu.Lock()
+	ends := make([]*farEnd, 0, len(r.circuits))
+	for c := range r.circuits {
+		c.mu.Lock()
+		if c.ends != nil {
+			ends = append(ends, c.ends)
+		}
+		c.mu.Unlock()
+	}
+	r.mu.Unlock()
+	var oldest *half
+	var since time.Time
+	for _, e := range ends {
+		e.mu.Lock()
+		for _, h := range e.streams {
+			if h.q.n > 0 && (oldest == nil || h.since.Before(since)) {
+				oldest, since = h, h.since
+			}
+		}
+		e.mu.Unlock()
+	}
+	if oldest == nil {
+		return
+	}
+	oldest.drop(wire.ReasonLost)
+	if oldest.peer != nil {
+		oldest.peer.drop(wire.ReasonLost)
+	}
+}
