@@ -98,14 +98,17 @@ func (c *Cache) write(s slot, data []byte, w int64) (err error) {
 		c.quota.unreserve(w)
 		return err
 	}
-	placed := false
+	var placed *entry
 	defer func() {
-		if e := f.Close(); err == nil && e != nil {
+		if e := f.Close(); err == nil {
 			err = e
 		}
-		if !placed {
+		switch {
+		case placed == nil:
 			_ = c.disk.remove(tmp)
 			c.quota.unreserve(w)
+		case err != nil: // some file systems tell only now that they lost it
+			c.remove(placed, true)
 		}
 	}()
 	buf := c.bufs.Get().(*[]byte)
@@ -121,13 +124,13 @@ func (c *Cache) write(s slot, data []byte, w int64) (err error) {
 	if err := c.disk.rename(tmp, c.path(s.name)); err != nil {
 		return err
 	}
-	placed = true
 	e := &entry{name: s.name, size: int64(len(data))}
 	e.touched.Store(time.Now().UnixNano()) // the read that it was fetched for is no second use
 	if st, err := f.stamp(); err == nil && st.size == e.size {
 		e.good.Store(&st) // else the first read verifies it
 	}
 	c.quota.add(e, w)
+	placed = e
 	return nil
 }
 
