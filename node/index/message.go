@@ -48,7 +48,7 @@ func (g getRequest) encode() []byte {
 	b = append(b, g.Addr[:]...)
 	b = append(b, g.Start[:]...)
 	b = append(b, g.After[:]...)
-	b = append(b, flag(g.Resume))
+	b = append(b, bit(g.Resume))
 	b = binary.BigEndian.AppendUint32(b, g.Classes)
 	b = append(b, g.MinLog, g.MaxLog)
 	b = binary.BigEndian.AppendUint16(b, uint16(g.Limit))
@@ -59,7 +59,7 @@ func (g getRequest) encode() []byte {
 	return b[:getLength]
 }
 
-func flag(b bool) byte {
+func bit(b bool) byte {
 	if b {
 		return 1
 	}
@@ -136,7 +136,7 @@ func (a getAnswer) encode() []byte {
 		size += len(r.b)
 	}
 	b := make([]byte, 0, size)
-	b = append(b, RecordVersion, opGet|opAnswer, flag(a.More))
+	b = append(b, RecordVersion, opGet|opAnswer, bit(a.More))
 	b = append(b, a.Next[:]...)
 	b = binary.BigEndian.AppendUint32(b, a.Total)
 	b = append(b, a.Load)

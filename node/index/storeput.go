@@ -77,14 +77,14 @@ func (p *putting) one(ctx context.Context, r Record) (bool, error) {
 	signer := int64(binary.BigEndian.Uint64(key[:]))
 
 	var body []byte
-	err := p.tx.QueryRowContext(ctx, "SELECT body FROM records WHERE kind = ? AND addr = ? AND id = ?", k.kind, k.addr[:], id[:]).Scan(&body)
+	err := p.tx.QueryRowContext(ctx, "SELECT b FROM r WHERE k = ? AND a = ? AND i = ?", k.kind, k.addr[:], id[:]).Scan(&body)
 	switch {
 	case err == nil:
 		old, err := ParseRecord(body)
 		if err == nil && !replaces(r, old) {
 			return newest(r, old), nil
 		}
-		_, err = p.tx.ExecContext(ctx, "UPDATE records SET expires = ?, signer = ?, body = ? WHERE kind = ? AND addr = ? AND id = ?",
+		_, err = p.tx.ExecContext(ctx, "UPDATE r SET e = ?, s = ?, b = ? WHERE k = ? AND a = ? AND i = ?",
 			r.Expires().Unix(), signer, r.b, k.kind, k.addr[:], id[:])
 		return err == nil, err
 	case !errors.Is(err, sql.ErrNoRows):
@@ -105,7 +105,7 @@ func (p *putting) one(ctx context.Context, r Record) (bool, error) {
 	if k.kind == Posting {
 		m, ok := p.signers[signer]
 		if !ok {
-			if err := p.tx.QueryRowContext(ctx, "SELECT count(*) FROM records WHERE signer = ?", signer).Scan(&m); err != nil {
+			if err := p.tx.QueryRowContext(ctx, "SELECT count(*) FROM r WHERE s = ?", signer).Scan(&m); err != nil {
 				return false, err
 			}
 		}
@@ -115,7 +115,7 @@ func (p *putting) one(ctx context.Context, r Record) (bool, error) {
 		}
 		p.signers[signer] = m + 1
 	}
-	if _, err := p.tx.ExecContext(ctx, "INSERT INTO records (kind, addr, id, signer, expires, body) VALUES (?, ?, ?, ?, ?, ?)",
+	if _, err := p.tx.ExecContext(ctx, "INSERT INTO r (k, a, i, s, e, b) VALUES (?, ?, ?, ?, ?, ?)",
 		k.kind, k.addr[:], id[:], signer, r.Expires().Unix(), r.b); err != nil {
 		return false, err
 	}
@@ -183,8 +183,8 @@ func (s *Store) sweep(ctx context.Context) error {
 func (s *Store) sweepSome(ctx context.Context) (int64, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	res, err := s.w.ExecContext(ctx, `DELETE FROM records WHERE (kind, addr, id) IN
-		(SELECT kind, addr, id FROM records WHERE expires <= ? LIMIT ?)`, s.cfg.Now().Unix(), sweepRows)
+	res, err := s.w.ExecContext(ctx, `DELETE FROM r WHERE (k, a, i) IN
+		(SELECT k, a, i FROM r WHERE e <= ? LIMIT ?)`, s.cfg.Now().Unix(), sweepRows)
 	if err != nil {
 		return 0, fmt.Errorf("sweep: %w", err)
 	}

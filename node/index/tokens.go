@@ -19,8 +19,25 @@ const MaxTokens = 64
 // unspaced are scripts written without spaces between words. Unicode's word
 // rules give single characters there, so pairs of neighbours are the words.
 var unspaced = []*unicode.RangeTable{
-	unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Bopomofo,
-	unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar, unicode.Tibetan,
+	unicode.Han, unicode.Hiragana, unicode.Katakana,
+	unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar,
+	unicode.Tai_Le, unicode.New_Tai_Lue, unicode.Tai_Tham, unicode.Tai_Viet,
+}
+
+// isUnspaced also takes the prolonged sound mark, which Unicode counts to no
+// script but which stands inside Katakana words.
+func isUnspaced(r rune) bool {
+	return r == '\u30fc' || unicode.In(r, unspaced...) && unicode.In(r, unicode.L, unicode.N)
+}
+
+// isJoiner reports whether r may stand inside one word: apostrophes, and the
+// Hebrew geresh and gershayim with their stand-ins.
+func isJoiner(r rune) bool {
+	switch r {
+	case '\'', '\u2019', '\u02bc', '"', '\u05f3', '\u05f4':
+		return true
+	}
+	return false
 }
 
 // Tokens returns the words under which a name is found, each once, at most
@@ -87,7 +104,7 @@ func split(s string) (words, joined, single []string) {
 	for len(s) > 0 {
 		var seg string
 		seg, s, state = uniseg.FirstWordInString(s, state)
-		whole := true // no separator but apostrophes inside
+		whole := true // no separator but joiners inside
 		pieces, units := cut(seg, &whole)
 		if len(units) > 0 {
 			run = append(run, units...)
@@ -118,19 +135,21 @@ func cut(seg string, whole *bool) (pieces, units []string) {
 	for _, r := range seg {
 		mark := unicode.Is(unicode.M, r)
 		switch {
+		case isJoiner(r):
+			end()
 		case mark && len(units) > 0:
 			units[len(units)-1] += string(r)
-		case unicode.In(r, unspaced...) && unicode.In(r, unicode.L, unicode.N):
+		case isUnspaced(r):
 			units = append(units, string(r))
 		case unicode.In(r, unicode.L, unicode.N):
 			solid = true
 			b.WriteRune(r)
 		case mark:
-			b.WriteRune(r)
-		default:
-			if r != '\'' && r != '\u2019' && r != '\u02bc' {
-				*whole = false
+			if solid { // a mark whose base is no part of the word is none either
+				b.WriteRune(r)
 			}
+		default:
+			*whole = false
 			end()
 		}
 	}
