@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
+	"golang.org/x/time/rate"
 
 	"wanderfs/relay"
 	"wanderfs/relay/wire"
@@ -27,6 +28,7 @@ var errUnreachable = errors.New("neighbour unreachable")
 type link struct {
 	network.Stream
 	peer wire.NodeID
+	up   *rate.Limiter // nil is no limit
 	done func()
 }
 
@@ -51,8 +53,13 @@ func (l *link) Read(p []byte) (int, error) {
 	return n, hide(err)
 }
 
-// Write writes to the neighbour.
+// Write writes to the neighbour, at the rate that the user allows.
 func (l *link) Write(p []byte) (int, error) {
+	if l.up != nil {
+		if err := l.up.WaitN(context.Background(), min(len(p), l.up.Burst())); err != nil {
+			return 0, errBroken
+		}
+	}
 	n, err := l.Stream.Write(p)
 	return n, hide(err)
 }
@@ -156,18 +163,18 @@ func (t *transport) open(ctx context.Context, d wire.Descriptor, proto protocol.
 	return s, nil
 }
 
-// neighbours opens the links of circuits and notes in the view who could not
-// be reached. It implements relay.Network.
+// neighbours opens the links of circuits and notes in the view, if there is
+// one, who could not be reached. It implements relay.Network.
 type neighbours struct {
 	t    *transport
-	view *view
+	view *view // nil where the caller notes it
 }
 
 // Dial opens a circuit's stream to the node of d.
 func (n neighbours) Dial(ctx context.Context, d wire.Descriptor) (relay.Link, error) {
 	s, err := n.t.open(ctx, d, n.t.protocols.relay)
 	if err != nil {
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && n.view != nil {
 			n.view.failed(d.Node)
 		}
 		return nil, err
@@ -191,5 +198,5 @@ func (t *transport) newLink(s network.Stream) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &link{Stream: s, peer: id, done: t.hold(p)}, nil
+	return &link{Stream: s, peer: id, up: t.up, done: t.hold(p)}, nil
 }

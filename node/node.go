@@ -1,0 +1,190 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+	"golang.org/x/time/rate"
+
+	"wanderfs/cache"
+	"wanderfs/node/fetch"
+	"wanderfs/node/index"
+	"wanderfs/node/share"
+	"wanderfs/relay"
+	"wanderfs/relay/wire"
+)
+
+// Node is one running peer. All its methods are safe for concurrent use.
+type Node struct {
+	cfg     Config
+	started time.Time
+
+	lock    *flock.Flock
+	cache   *cache.Cache
+	share   *share.Share
+	mesh    *mesh
+	store   *index.Store // nil with NoRelay
+	relay   *relay.Relay // nil with NoRelay
+	paths   *paths
+	lookups *pool
+	publish *publisher
+	search  *searcher
+	fetch   *fetch.Fetcher
+
+	closing sync.Once
+	closed  error
+}
+
+// New starts a node. It returns as soon as the node runs; whether it has found
+// others yet, Status tells. ctx bounds the start only. ErrInUse and ErrNewer
+// are about the data directory.
+func New(ctx context.Context, cfg Config) (_ *Node, err error) {
+	if cfg, err = cfg.complete(); err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg, started: time.Now()}
+	if n.lock, err = claim(cfg.Data); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			n.Close()
+		}
+	}()
+	at := func(name string) string { return filepath.Join(cfg.Data, name) }
+	if n.cache, err = cache.Open(cache.Config{
+		Dir: at("cache"), Limit: cfg.CacheSize, Memory: cfg.CacheKeyMemory, Log: cfg.Log,
+	}); err != nil {
+		return n, fmt.Errorf("open cache: %w", err)
+	}
+	if n.share, err = share.Open(ctx, share.Config{
+		Dir: cfg.Shared, DB: at("share/catalogue.db"), Private: append([]string{cfg.Data}, cfg.Private...), Log: cfg.Log,
+	}); err != nil {
+		return n, fmt.Errorf("open shared directory: %w", err)
+	}
+	network := networkName(cfg.Network, cfg.Lab)
+	key, err := loadIdentity(cfg.Data, cfg.NoRelay)
+	if err != nil {
+		return n, err
+	}
+	reach := cfg.Reachability
+	if cfg.NoRelay {
+		reach = Private // it is nobody's neighbour
+	}
+	if n.mesh, err = newMesh(meshConfig{
+		hostConfig: hostConfig{
+			Key: key, Network: network, Lab: cfg.Lab, Listen: cfg.Listen,
+			Reachability: reach, NoUPnP: cfg.NoUPnP, Log: cfg.Log,
+		},
+		Dir: cfg.Data, Bootstrap: cfg.Bootstrap, MDNS: cfg.MDNS,
+	}); err != nil {
+		return n, err
+	}
+	if cfg.UpLimit > 0 {
+		n.mesh.t.up = rate.NewLimiter(rate.Limit(cfg.UpLimit), int(max(cfg.UpLimit, 4*wire.FrameSize)))
+	}
+	if err = n.serveOthers(network); err != nil {
+		return n, err
+	}
+	n.paths = &paths{
+		builder: &relay.Builder{Network: neighbours{t: n.mesh.t}, NetworkName: network, Log: cfg.Log},
+		view:    n.mesh.view, chooser: n.mesh.chooser, live: make(map[*ownPath]struct{}),
+	}
+	if err = n.mesh.start(); err != nil {
+		return n, err
+	}
+	n.useNetwork(network)
+	return n, nil
+}
+
+// serveOthers starts what this node does for others.
+func (n *Node) serveOthers(network string) (err error) {
+	if n.cfg.NoRelay {
+		n.mesh.serve(nil, nil)
+		return nil
+	}
+	if n.store, err = index.OpenStore(index.StoreConfig{
+		Path: filepath.Join(n.cfg.Data, "index.db"), Network: network, Log: n.cfg.Log,
+	}); err != nil {
+		return fmt.Errorf("open index: %w", err)
+	}
+	far := index.NewFar(index.FarConfig{Router: n.mesh.router, Network: network, Log: n.cfg.Log})
+	if n.relay, err = relay.New(relay.Config{
+		Identity: n.mesh.t.key, NetworkName: network, Far: far, Log: n.cfg.Log,
+		Network: neighbours{n.mesh.t, n.mesh.view},
+	}); err != nil {
+		return fmt.Errorf("start relay: %w", err)
+	}
+	n.mesh.serve(n.relay, n.store)
+	return nil
+}
+
+// useNetwork starts what this node does for its user.
+func (n *Node) useNetwork(network string) {
+	chooser := n.mesh.chooser
+	n.lookups = newPool(func(ctx context.Context) (*ownPath, error) {
+		return n.paths.build(ctx, purposeLookup, nil, func() ([]wire.Descriptor, error) { return chooser.path(n.cfg.Hops, false) })
+	}, n.mesh.view.wait)
+	n.fetch = fetch.New(fetch.Config{
+		Finder: &finder{network: network, pool: n.lookups, paths: n.paths, policy: n.mesh.t.policy, hops: n.cfg.Hops},
+		Store:  localStore{n.cache, n.share},
+		Log:    n.cfg.Log,
+	})
+	n.search = newSearcher(network, n.lookups, n.cache, n.cfg.Log)
+	n.publish = newPublisher(network, n.share, n.lookups, &publishing{
+		paths: n.paths, view: n.mesh.view, hops: max(1, n.cfg.Hops-1), life: n.cfg.SessionLife,
+	}, n.cfg.Log)
+}
+
+// Share is the shared directory.
+func (n *Node) Share() *share.Share { return n.share }
+
+// Close stops the node, waits for it and may be called twice. It goes from the
+// outside in: what the user waits for first, then the sessions and paths, then
+// what is done for others, the transport, and the stores last.
+func (n *Node) Close() error {
+	n.closing.Do(func() {
+		var errs []error
+		add := func(err error) { errs = append(errs, err) }
+		if n.fetch != nil {
+			add(n.fetch.Close()) // waiting readers get an error
+		}
+		if n.search != nil {
+			add(n.search.Close())
+		}
+		if n.publish != nil {
+			add(n.publish.Close()) // session keys are erased
+		}
+		if n.lookups != nil {
+			add(n.lookups.Close())
+		}
+		if n.mesh != nil && n.mesh.t != nil {
+			n.mesh.t.intake.close() // no new circuits
+		}
+		if n.relay != nil {
+			add(n.relay.Close()) // before the transport: its circuits end in order
+		}
+		if n.mesh != nil {
+			add(n.mesh.Close())
+		}
+		if n.store != nil {
+			add(n.store.Close())
+		}
+		if n.share != nil {
+			add(n.share.Close())
+		}
+		if n.cache != nil {
+			add(n.cache.Close())
+		}
+		if n.lock != nil {
+			add(n.lock.Close()) // last: the directory is free now
+		}
+		n.closed = errors.Join(errs...)
+	})
+	return n.closed
+}

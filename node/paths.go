@@ -1,0 +1,155 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"wanderfs/relay"
+	"wanderfs/relay/wire"
+)
+
+// What a path is for.
+const (
+	purposeRead    = "read"
+	purposePublish = "publish"
+	purposeLookup  = "lookup"
+)
+
+const (
+	buildTries   = 3                // sets of hops tried in one go
+	buildTimeout = 20 * time.Second // for one of them; ours
+)
+
+// paths builds this node's own paths and knows those that live. It is safe
+// for concurrent use.
+type paths struct {
+	builder *relay.Builder
+	view    *view
+	chooser *chooser
+
+	mu   sync.Mutex
+	live map[*ownPath]struct{} // guarded by mu
+}
+
+// ownPath is a path of this node's own, with what status tells of it.
+type ownPath struct {
+	*relay.Path
+	purpose  string
+	hops     []wire.Descriptor
+	book     *paths
+	draining bool // guarded by book.mu
+}
+
+// Close ends the path and may be called twice.
+func (p *ownPath) Close() error {
+	p.book.forget(p)
+	return p.Path.Close()
+}
+
+func (b *paths) forget(p *ownPath) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.live, p)
+}
+
+func (b *paths) drain(p *ownPath) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p.draining = true
+}
+
+// build chooses hops and builds a path through them and on to the gateway to,
+// if there is one, with other hops when one of them fails. An error that choose
+// gives ends it, and so does a gateway that fails.
+func (b *paths) build(ctx context.Context, purpose string, to *wire.Descriptor, choose func() ([]wire.Descriptor, error)) (*ownPath, error) {
+	var last error
+	for range buildTries {
+		hops, err := choose()
+		if err != nil {
+			return nil, err
+		}
+		if to != nil {
+			hops = append(hops, *to)
+		}
+		p, err := b.through(ctx, purpose, hops)
+		if err == nil {
+			return p, nil
+		}
+		var hop *relay.HopError
+		if to != nil && errors.As(err, &hop) && hop.Index == len(hops)-1 {
+			return nil, fmt.Errorf("reach gateway: %w", hop.Err)
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		last = err
+	}
+	return nil, fmt.Errorf("build path: %w", last)
+}
+
+// through builds a path through the hops, and tells the view how they did.
+func (b *paths) through(ctx context.Context, purpose string, hops []wire.Descriptor) (*ownPath, error) {
+	bctx, cancel := context.WithTimeout(ctx, buildTimeout)
+	defer cancel()
+	path, err := b.builder.Build(bctx, hops)
+	if err != nil {
+		var hop *relay.HopError
+		if errors.As(err, &hop) && hop.Index < len(hops) && ctx.Err() == nil {
+			b.view.failed(hops[hop.Index].Node)
+		}
+		return nil, err
+	}
+	for _, h := range hops {
+		b.view.alive(h.Node)
+	}
+	p := &ownPath{Path: path, purpose: purpose, hops: hops, book: b}
+	b.mu.Lock()
+	b.live[p] = struct{}{}
+	b.mu.Unlock()
+	context.AfterFunc(doneContext{path.Done()}, func() { b.forget(p) })
+	return p, nil
+}
+
+// doneContext is a context that ends when a channel is closed.
+type doneContext struct{ done <-chan struct{} }
+
+func (doneContext) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (c doneContext) Done() <-chan struct{}     { return c.done }
+func (doneContext) Value(any) any               { return nil }
+
+// Err implements context.Context.
+func (c doneContext) Err() error {
+	select {
+	case <-c.done:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+// pathInfo is what status tells of one path.
+type pathInfo struct {
+	purpose string
+	relays  int
+	state   string
+	age     time.Duration
+	in, out uint64
+}
+
+func (b *paths) list() []pathInfo {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := make([]pathInfo, 0, len(b.live))
+	for p := range b.live {
+		i := pathInfo{purpose: p.purpose, relays: p.Hops(), state: "ready", age: time.Since(p.Created())}
+		if p.draining {
+			i.state = "draining"
+		}
+		i.in, i.out = p.Traffic()
+		out = append(out, i)
+	}
+	return out
+}

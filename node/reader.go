@@ -1,0 +1,117 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"wanderfs/cache/chunk"
+	"wanderfs/node/fetch"
+	"wanderfs/node/index"
+	"wanderfs/relay"
+	"wanderfs/relay/wire"
+)
+
+// finder finds the sessions that share content, through a lookup path of its
+// own for each search. It implements fetch.Finder.
+type finder struct {
+	network string
+	pool    *pool
+	paths   *paths
+	policy  addrPolicy
+	hops    int // own relays of a reading path
+}
+
+// Find implements fetch.Finder.
+func (f *finder) Find(ctx context.Context, root chunk.Ref) ([]fetch.Route, error) {
+	path, err := f.pool.take(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look up content: %w", err)
+	}
+	defer path.Close()
+	found, err := index.Find(ctx, f.network, path, root)
+	if err != nil {
+		return nil, fmt.Errorf("look up content: %w", err)
+	}
+	return f.routes(found), nil
+}
+
+// routes turns the sources that verify into routes: the first gateway of
+// every session, then the second of each, and so on.
+func (f *finder) routes(found [][]byte) []fetch.Route {
+	now := time.Now()
+	newest := make(map[wire.SessionNumber]wire.Source)
+	for _, b := range found {
+		s, err := wire.ParseSource(b)
+		if err != nil || s.Verify(f.network, now) != nil {
+			continue
+		}
+		num := s.Keys.Number()
+		if old, ok := newest[num]; !ok || s.Expires.After(old.Expires) || len(s.Gateways) > len(old.Gateways) {
+			newest[num] = s
+		}
+	}
+	var ranks [wire.MaxGateways][]fetch.Route
+	for num, s := range newest {
+		rand.Shuffle(len(s.Gateways), func(i, j int) { s.Gateways[i], s.Gateways[j] = s.Gateways[j], s.Gateways[i] })
+		rank := 0
+		for _, g := range s.Gateways {
+			if len(f.policy.dialable(g)) == 0 {
+				continue
+			}
+			ranks[rank] = append(ranks[rank], &route{f: f, number: num, source: s, gateway: g})
+			rank++
+		}
+	}
+	var out []fetch.Route
+	for _, r := range ranks { // map order has shuffled the sessions
+		out = append(out, r...)
+	}
+	return out
+}
+
+// route is one way to a session, by one of its gateways. It implements
+// fetch.Route.
+type route struct {
+	f       *finder
+	number  wire.SessionNumber
+	source  wire.Source
+	gateway wire.Descriptor
+}
+
+// Session implements fetch.Route.
+func (r *route) Session() wire.SessionNumber { return r.number }
+
+// Dial implements fetch.Route: it builds a path of its own to the gateway and
+// joins the session there.
+func (r *route) Dial(ctx context.Context, first []byte) (io.ReadWriteCloser, error) {
+	path, err := r.f.paths.build(ctx, purposeRead, &r.gateway, func() ([]wire.Descriptor, error) {
+		return r.f.paths.chooser.path(r.f.hops, false, r.gateway)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reach session: %w", err)
+	}
+	conn, err := path.Join(ctx, r.source.Keys, r.source.Join, first)
+	if err != nil {
+		path.Close()
+		return nil, fmt.Errorf("join session: %w", err)
+	}
+	return &readConn{Conn: conn, path: path}, nil
+}
+
+// readConn is a joined stream that owns its path.
+type readConn struct {
+	*relay.Conn
+	path *ownPath
+}
+
+// Close ends the stream and its path.
+func (c *readConn) Close() error {
+	err := c.Conn.Close()
+	if perr := c.path.Close(); err == nil {
+		err = perr
+	}
+	return err
+}

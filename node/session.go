@@ -1,0 +1,271 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	mrand "math/rand/v2"
+	"sync"
+	"time"
+
+	"wanderfs/relay"
+	"wanderfs/relay/wire"
+)
+
+// All are ours; any value works.
+const (
+	firstPause  = 200 * time.Millisecond // between tries of one gateway
+	lastPause   = 30 * time.Second
+	maxDrain    = 15 * time.Minute
+	drainLook   = time.Second
+	listenLimit = 15 * time.Second
+)
+
+// publishing is what the sessions of a publisher share.
+type publishing struct {
+	paths *paths
+	view  *view
+	hops  int // own relays of a publishing path
+	life  time.Duration
+}
+
+// session is a publisher's session: it listens at up to wire.MaxGateways
+// gateways, each over a standing path of its own, and replaces those that are
+// lost. It lives for a random while and never outlives the process.
+type session struct {
+	p       *publishing
+	keys    *relay.Session
+	number  wire.SessionNumber
+	join    [32]byte
+	born    time.Time
+	expires time.Time // a successor has taken over by then
+	serve   func(ctx context.Context, c *relay.Conn)
+
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	changed chan struct{} // capacity 1: the gateways changed
+
+	mu       sync.Mutex
+	gateways [wire.MaxGateways]*gateway // guarded by mu
+	conns    int                        // guarded by mu
+	err      error                      // why the last gateway failed; guarded by mu
+	draining bool                       // guarded by mu
+}
+
+// gateway is where a session listens, or is about to.
+type gateway struct {
+	desc  wire.Descriptor
+	path  *ownPath
+	ready bool
+}
+
+func newSession(p *publishing, serve func(context.Context, *relay.Conn)) (*session, error) {
+	keys, err := relay.NewSession()
+	if err != nil {
+		return nil, fmt.Errorf("new session: %w", err)
+	}
+	now := time.Now()
+	s := &session{
+		p: p, keys: keys, number: keys.Number(), born: now, serve: serve,
+		expires: now.Add(p.life/2 + mrand.N(p.life)), changed: make(chan struct{}, 1),
+	}
+	rand.Read(s.join[:])
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	for slot := range s.gateways {
+		s.wg.Go(func() { s.stand(slot) })
+	}
+	return s, nil
+}
+
+// successorAt is when the next session is to be built: at 85 to 95 % of this
+// one's life.
+func (s *session) successorAt() time.Time {
+	life := s.expires.Sub(s.born)
+	return s.born.Add(life*85/100 + mrand.N(life/10+1))
+}
+
+// drainFor is how long readers may go on after a successor took over.
+func (s *session) drainFor() time.Duration { return min(s.p.life/4, maxDrain) }
+
+// stand keeps one gateway until the session ends. Each slot runs on a clock of
+// its own, so that the loss of one path does not redraw the others.
+func (s *session) stand(slot int) {
+	pause := firstPause
+	for s.ctx.Err() == nil {
+		changed := s.p.view.wait()
+		err := s.standOnce(slot)
+		s.mu.Lock()
+		was := s.gateways[slot] != nil && s.gateways[slot].ready
+		s.gateways[slot] = nil
+		if err != nil {
+			s.err = err
+		}
+		s.mu.Unlock()
+		if was {
+			pause = firstPause
+			signal(s.changed)
+		}
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-changed:
+			// Something changed while this was tried: again, but not in a loop.
+			select {
+			case <-s.ctx.Done():
+				return
+			case <-time.After(firstPause/2 + mrand.N(firstPause)):
+			}
+		case <-time.After(pause/2 + mrand.N(pause)):
+		}
+		pause = min(2*pause, lastPause)
+	}
+}
+
+// standOnce builds a path to a gateway, listens there and serves who joins,
+// until the path is lost.
+func (s *session) standOnce(slot int) error {
+	path, err := s.p.paths.build(s.ctx, purposePublish, nil, func() ([]wire.Descriptor, error) { return s.choose(slot) })
+	if err != nil {
+		return err
+	}
+	defer path.Close()
+	ctx, cancel := context.WithTimeout(s.ctx, listenLimit)
+	l, err := path.Listen(ctx, s.keys, s.join)
+	cancel()
+	if err != nil {
+		if s.ctx.Err() == nil {
+			s.p.view.failed(path.hops[len(path.hops)-1].Node)
+		}
+		return fmt.Errorf("listen at gateway: %w", err)
+	}
+	defer l.Close()
+	s.mu.Lock()
+	s.gateways[slot].path, s.gateways[slot].ready = path, true
+	if s.draining {
+		s.p.paths.drain(path)
+	}
+	s.mu.Unlock()
+	signal(s.changed)
+	for {
+		c, err := l.Accept(s.ctx)
+		if err != nil {
+			return nil // lost, or over: what to do is the same
+		}
+		s.mu.Lock()
+		s.conns++
+		s.mu.Unlock()
+		s.wg.Go(func() {
+			s.serve(s.ctx, c)
+			s.mu.Lock()
+			s.conns--
+			s.mu.Unlock()
+		})
+	}
+}
+
+// choose chooses a path whose gateway none of the session's other paths has.
+func (s *session) choose(slot int) ([]wire.Descriptor, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var others []wire.Descriptor
+	for i, g := range s.gateways {
+		if i != slot && g != nil {
+			others = append(others, g.desc)
+		}
+	}
+	hops, err := s.p.paths.chooser.path(s.p.hops+1, true, others...)
+	if err != nil {
+		return nil, err
+	}
+	s.gateways[slot] = &gateway{desc: hops[len(hops)-1]}
+	return hops, nil
+}
+
+// source returns the signed record of where the session listens now; false
+// while it listens nowhere.
+func (s *session) source(network string) (wire.Source, bool) {
+	s.mu.Lock()
+	src := wire.Source{Keys: s.keys.Keys(), Join: s.join, Expires: s.expires.Add(s.drainFor())}
+	for _, g := range s.gateways {
+		if g == nil || !g.ready {
+			continue
+		}
+		d := g.desc
+		if newer, ok := s.p.view.lookup(d.Node); ok && newer.Issued.After(d.Issued) {
+			d = newer
+		}
+		if time.Now().Before(d.Expires) {
+			src.Gateways = append(src.Gateways, d)
+		}
+	}
+	s.mu.Unlock()
+	if len(src.Gateways) == 0 {
+		return src, false
+	}
+	src.Sign(s.keys.SignKey(), network)
+	return src, true
+}
+
+// ready counts the gateways where the session listens.
+func (s *session) ready() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, g := range s.gateways {
+		if g != nil && g.ready {
+			n++
+		}
+	}
+	return n
+}
+
+func (s *session) missing() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// drain waits until the readers have gone, or for drainFor, and ends the
+// session.
+func (s *session) drain(ctx context.Context) {
+	s.mu.Lock()
+	s.draining = true
+	for _, g := range s.gateways {
+		if g != nil && g.ready {
+			s.p.paths.drain(g.path)
+		}
+	}
+	s.mu.Unlock()
+	end := time.After(s.drainFor())
+	// Who has just read the old record still comes.
+	late := time.Now().Add(min(10*time.Second, s.drainFor()))
+	look := time.NewTicker(drainLook)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			s.Close()
+			return
+		case <-end:
+			s.Close()
+			return
+		case <-look.C:
+			s.mu.Lock()
+			idle := s.conns == 0
+			s.mu.Unlock()
+			if idle && time.Now().After(late) {
+				s.Close()
+				return
+			}
+		}
+	}
+}
+
+// Close ends the session with its paths and forgets its keys.
+func (s *session) Close() error {
+	s.cancel()
+	s.wg.Wait()
+	s.keys.Erase()
+	return nil
+}
