@@ -3,7 +3,6 @@ package chunk
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"sort"
@@ -234,34 +233,48 @@ func (f *Reader) readLeaf(ctx context.Context, r Ref, size int64, p []byte, off 
 		}
 		return copy(p, b[off:]), nil
 	}
-	done := 0
-	for done < len(p) {
-		n, err := f.rg.ReadRange(ctx, r, p[done:], off+int64(done))
-		done += n
-		if err != nil && !errors.Is(err, io.EOF) {
-			return done, err
-		}
-		if n == 0 {
-			return done, hostile("leaf shorter than its parent says")
+	// A read that reaches the leaf's end asks for one byte more than should be
+	// there, so that a longer leaf shows.
+	tail := 0
+	if off+int64(len(p)) == size {
+		tail = min(len(p), 512)
+	}
+	done, err := f.readRange(ctx, r, p[:len(p)-tail], off)
+	if tail == 0 || err != nil {
+		return done, err
+	}
+	end := make([]byte, tail+1)
+	n, err := f.readRange(ctx, r, end, off+int64(done))
+	switch {
+	case n > tail:
+		return 0, hostile("leaf longer than its parent says")
+	case n == tail && errors.Is(err, errShort): // as it should be: one byte less
+		err = nil
+	}
+	return done + copy(p[done:], end[:n]), err
+}
+
+var errShort = hostile("leaf shorter than its parent says")
+
+// readRange fills p from off of the leaf r. A short count means the leaf's end.
+func (f *Reader) readRange(ctx context.Context, r Ref, p []byte, off int64) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := f.rg.ReadRange(ctx, r, p, off)
+	if err == nil || errors.Is(err, io.EOF) {
+		err = nil
+		if n < len(p) {
+			err = errShort
 		}
 	}
-	if off+int64(done) == size {
-		// At the leaf's end one more byte shows whether it is longer.
-		var one [1]byte
-		n, err := f.rg.ReadRange(ctx, r, one[:], size)
-		if n > 0 {
-			return 0, hostile("leaf longer than its parent says")
-		}
-		if err != nil && !errors.Is(err, io.EOF) {
-			return done, fmt.Errorf("find leaf's end: %w", err)
-		}
-	}
-	return done, nil
+	return n, err
 }
 
 // Leaves returns the refs of the leaves that hold the n bytes from off, in
-// order, for fetching ahead: at most 4096. It fetches inner nodes only; a
-// dag-pb child that fits one block is taken for a leaf.
+// order, for fetching ahead: at most 4096, so a long file is asked for in
+// pieces. It fetches inner nodes only; a dag-pb child that fits one block is
+// taken for a leaf.
 func (f *Reader) Leaves(ctx context.Context, off, n int64) ([]Ref, error) {
 	if off < 0 || off >= f.size || n <= 0 {
 		return nil, nil

@@ -1,9 +1,11 @@
 package chunk
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 
 	"github.com/ipfs/go-cid"
+	"github.com/multiformats/go-multihash"
 )
 
 // Protobuf wire types.
@@ -88,7 +90,11 @@ func decodeLink(b []byte) (link, error) {
 			if err != nil {
 				return link{}, hostile("bad CID in link")
 			}
-			l.ref, _ = FromCID(c) // zero if unsupported: the rest of a folder is still good
+			if common(body) {
+				l.ref = Ref{c}
+			} else {
+				l.ref, _ = FromCID(c) // zero if unsupported: the rest of a folder is still good
+			}
 		case 2<<3 | wireBytes:
 			l.name = string(body)
 		case 3<<3 | wireVarint:
@@ -101,6 +107,13 @@ func decodeLink(b []byte) (link, error) {
 		return link{}, hostile("link without hash")
 	}
 	return l, nil
+}
+
+// common reports whether b is a CIDv1 of raw or dag-pb with sha2-256, which is
+// what nearly all links are.
+func common(b []byte) bool {
+	return len(b) == 4+sha256.Size && b[0] == 1 && (b[1] == cid.Raw || b[1] == cid.DagProtobuf) &&
+		b[2] == multihash.SHA2_256 && b[3] == sha256.Size
 }
 
 // field takes one protobuf field from b: its key, and its bytes or its number.

@@ -101,7 +101,8 @@ func (r Ref) IsZero() bool { return !r.c.Defined() }
 // Inline returns the block that is written out in the CID itself (identity
 // hash), if it is.
 func (r Ref) Inline() ([]byte, bool) {
-	if r.IsZero() {
+	// Version, codec and hash each take one byte: see FromCID.
+	if r.IsZero() || r.c.KeyString()[2] != multihash.IDENTITY {
 		return nil, false
 	}
 	h, err := multihash.Decode(r.c.Hash())
