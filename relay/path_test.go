@@ -106,9 +106,9 @@ func pour(c *relay.Conn, seed uint64, size int) error {
 	rng := mrand.New(mrand.NewPCG(seed, 1))
 	b := make([]byte, 100_000)
 	for size > 0 {
-		p := b[:min(size, 1+rng.IntN(len(b)))]
+		p := b[:8*min((size+7)/8, 1+rng.IntN(len(b)/8))] // whole words, as ChaCha8 counts
 		src.Read(p)
-		n, err := c.Write(p)
+		n, err := c.Write(p[:min(len(p), size)])
 		if err != nil {
 			return err
 		}
@@ -119,20 +119,23 @@ func pour(c *relay.Conn, seed uint64, size int) error {
 
 func drain(t testing.TB, c *relay.Conn, seed uint64, size int) {
 	t.Helper()
-	want := make([]byte, size)
 	src := mrand.NewChaCha8([32]byte{byte(seed)})
-	rng := mrand.New(mrand.NewPCG(seed, 1))
+	got, want := make([]byte, 64<<10), make([]byte, 64<<10)
 	for at := 0; at < size; {
-		p := want[at:min(size, at+1+rng.IntN(100_000))]
-		src.Read(p)
-		at += len(p)
+		n, err := io.ReadFull(c, got[:min(len(got), size-at)])
+		if err != nil {
+			t.Errorf("read at %d: %v", at, err)
+			return
+		}
+		src.Read(want[:n])
+		if !bytes.Equal(got[:n], want[:n]) {
+			t.Errorf("bytes differ after %d", at)
+			return
+		}
+		at += n
 	}
-	got, err := io.ReadAll(c)
-	if err != nil {
-		t.Errorf("read: %v", err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("got %d bytes that differ from the %d wanted", len(got), len(want))
+	if n, err := c.Read(got); n != 0 || err != io.EOF {
+		t.Errorf("at the end: got %d bytes and %v, want io.EOF", n, err)
 	}
 }
 
@@ -171,3 +174,6 @@ func TestWholeWay(t *testing.T) {
 		t.Errorf("relays carried %.0f bytes, want about %.0f", got, want)
 	}
 }
+
+// fast lifts the limits that a benchmark or a crowded test meets.
+var fast = relay.Limits{Creates: 1e6, PerTarget: 1e6, Joins: 1e6}
