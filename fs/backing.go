@@ -130,20 +130,3 @@ func (b *backing) open(name string, flags int, mode uint32) (f *os.File, err err
 	})
 	return f, err
 }
-
-// chmod changes the mode of what name is, unless it is a symlink.
-func (b *backing) chmod(name string, mode uint32) error {
-	f, err := b.open(name, unix.O_PATH, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return err
-	}
-	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
-		return unix.EOPNOTSUPP
-	}
-	return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), mode)
-}

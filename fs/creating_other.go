@@ -4,6 +4,7 @@ package fs
 
 import "golang.org/x/sys/unix"
 
-var makers = []uint64{unix.SYS_MKDIRAT, unix.SYS_MKNODAT, unix.SYS_SYMLINKAT, unix.SYS_LINKAT}
-
-var openers = []opener{{unix.SYS_OPENAT, 2}}
+var makers = []maker{
+	{unix.SYS_MKDIRAT, 1, -1}, {unix.SYS_MKNODAT, 1, -1},
+	{unix.SYS_SYMLINKAT, 2, -1}, {unix.SYS_LINKAT, 3, -1}, {unix.SYS_OPENAT, 1, 2},
+}

@@ -39,7 +39,7 @@ func (d *searchDir) Lookup(_ context.Context, req *fuse.LookupRequest, resp *fus
 	if junk(req.Name) {
 		return nil, eNOENT
 	}
-	if !d.kept(req.Name) && creating(req.Pid) {
+	if !d.kept(req.Name) && creating(req.Pid, req.Name) {
 		return nil, eNOENT
 	}
 	resp.EntryValid = 0

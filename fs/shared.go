@@ -217,6 +217,9 @@ func own(fd int, hdr *fuse.Header, mode os.FileMode) error {
 
 func (n *sharedNode) getxattr(size int64, req *fuse.GetxattrRequest, resp *fuse.GetxattrResponse) error {
 	if !strings.HasPrefix(req.Name, xattrPrefix) && req.Name != "ipfs.cid" {
+		if strings.HasPrefix(req.Name, "user.") {
+			return eNOTSUP // as for setting one
+		}
 		return noXattr(req.Name)
 	}
 	path, err := n.path()
