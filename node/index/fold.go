@@ -3,6 +3,7 @@ package index
 import (
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
@@ -21,6 +22,9 @@ const foldRounds = 4
 //
 // It is part of TokeniserID: changing its output for any input needs a new one.
 func fold(s string) string {
+	if isASCII(s) {
+		return strings.ToLower(s) // all that the rules below do to it
+	}
 	s = strings.ToValidUTF8(s, " ")
 	for range foldRounds {
 		t := foldOnce(s)
@@ -30,6 +34,15 @@ func fold(s string) string {
 		s = t
 	}
 	return s
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 func foldOnce(s string) string {

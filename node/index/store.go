@@ -64,6 +64,7 @@ type Store struct {
 	cfg    StoreConfig
 	limits Limits
 	w, r   *sql.DB // w has one connection; r several, read-only in use
+	sql    statements
 	slots  chan struct{}
 	total  atomic.Int64
 	stop   context.CancelFunc
@@ -164,7 +165,7 @@ func (s *Store) prepare() error {
 		return err
 	}
 	s.total.Store(n)
-	return nil
+	return s.sql.prepare(s.w)
 }
 
 // Close ends the sweeping and closes the database. It may be called twice;
@@ -174,7 +175,7 @@ func (s *Store) Close() error {
 	s.once.Do(func() {
 		s.stop()
 		s.wg.Wait() // the sweeper uses the database
-		err = errors.Join(s.r.Close(), s.w.Close())
+		err = errors.Join(s.sql.close(), s.r.Close(), s.w.Close())
 	})
 	return err
 }
@@ -232,20 +233,14 @@ func (s *Store) Answer(ctx context.Context, req []byte) ([]byte, error) {
 	return nil, wire.ErrMalformed
 }
 
-// count returns how many records a list holds. It asks the database once and
-// then keeps count.
-func (s *Store) count(ctx context.Context, db querier, k slot) (int, error) {
+const countSQL = "SELECT count(*) FROM r WHERE k = ? AND a = ?"
+
+// counted returns the remembered length of a list.
+func (s *Store) counted(k slot) (int, bool) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	n, ok := s.counts[k]
-	s.mu.Unlock()
-	if ok {
-		return n, nil
-	}
-	err := db.QueryRowContext(ctx, "SELECT count(*) FROM r WHERE k = ? AND a = ?", k.kind, k.addr[:]).Scan(&n)
-	if err != nil {
-		return 0, err
-	}
-	return n, nil
+	return n, ok
 }
 
 // remember notes a list's length. Only the writer calls it, after a commit.
@@ -258,8 +253,4 @@ func (s *Store) remember(lengths map[slot]int) {
 	for k, n := range lengths {
 		s.counts[k] = n
 	}
-}
-
-type querier interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }

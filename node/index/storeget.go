@@ -10,9 +10,11 @@ import (
 // where the page before ended.
 func (s *Store) get(ctx context.Context, g getRequest) (getAnswer, error) {
 	k := slot{g.Kind, [addrPrefix]byte(g.Addr[:])}
-	n, err := s.count(ctx, s.r, k)
-	if err != nil {
-		return getAnswer{}, fmt.Errorf("get: %w", err)
+	n, ok := s.counted(k)
+	if !ok {
+		if err := s.r.QueryRowContext(ctx, countSQL, k.kind, k.addr[:]).Scan(&n); err != nil {
+			return getAnswer{}, fmt.Errorf("get: %w", err)
+		}
 	}
 	a := getAnswer{Total: uint32(n), Load: s.load()}
 	p := page{g: g, a: &a, now: s.cfg.Now().Unix(), room: MaxMessage - gotHead}

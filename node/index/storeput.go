@@ -9,6 +9,43 @@ import (
 	"time"
 )
 
+// statements are those of the writer, prepared once.
+type statements struct{ one, length, signed, insert, update *sql.Stmt }
+
+func (st *statements) prepare(db *sql.DB) error {
+	for dst, q := range map[**sql.Stmt]string{
+		&st.one:    "SELECT b FROM r WHERE k = ? AND a = ? AND i = ?",
+		&st.length: countSQL,
+		&st.signed: "SELECT count(*) FROM r WHERE s = ?",
+		&st.insert: "INSERT INTO r (k, a, i, s, e, b) VALUES (?, ?, ?, ?, ?, ?)",
+		&st.update: "UPDATE r SET e = ?, s = ?, b = ? WHERE k = ? AND a = ? AND i = ?",
+	} {
+		var err error
+		if *dst, err = db.Prepare(q); err != nil {
+			return errors.Join(err, st.close())
+		}
+	}
+	return nil
+}
+
+func (st *statements) close() error {
+	var err error
+	for _, s := range []*sql.Stmt{st.one, st.length, st.signed, st.insert, st.update} {
+		if s != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}
+	return err
+}
+
+// within returns the statements for one transaction.
+func (st *statements) within(ctx context.Context, tx *sql.Tx) statements {
+	return statements{
+		one: tx.StmtContext(ctx, st.one), length: tx.StmtContext(ctx, st.length), signed: tx.StmtContext(ctx, st.signed),
+		insert: tx.StmtContext(ctx, st.insert), update: tx.StmtContext(ctx, st.update),
+	}
+}
+
 // put stores what may be stored and returns 1 for each record that is held
 // afterwards, 0 for each that was refused. Signatures are verified before the
 // database is touched.
@@ -34,7 +71,7 @@ func (s *Store) put(ctx context.Context, recs []Record) ([]byte, error) {
 		return nil, fmt.Errorf("put: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-	p := putting{s: s, tx: tx, lengths: make(map[slot]int), signers: make(map[int64]int)}
+	p := putting{s: s, sql: s.sql.within(ctx, tx), lengths: make(map[slot]int), signers: make(map[int64]int)}
 	for _, i := range good {
 		held, err := p.one(ctx, recs[i])
 		if err != nil {
@@ -65,7 +102,7 @@ func (s *Store) timely(r Record, now time.Time) bool {
 // putting is one transaction of puts.
 type putting struct {
 	s       *Store
-	tx      *sql.Tx
+	sql     statements
 	lengths map[slot]int  // as they are in the transaction
 	signers map[int64]int // postings per batch key, likewise
 	added   int64
@@ -77,15 +114,14 @@ func (p *putting) one(ctx context.Context, r Record) (bool, error) {
 	signer := int64(binary.BigEndian.Uint64(key[:]))
 
 	var body []byte
-	err := p.tx.QueryRowContext(ctx, "SELECT b FROM r WHERE k = ? AND a = ? AND i = ?", k.kind, k.addr[:], id[:]).Scan(&body)
+	err := p.sql.one.QueryRowContext(ctx, k.kind, k.addr[:], id[:]).Scan(&body)
 	switch {
 	case err == nil:
 		old, err := ParseRecord(body)
 		if err == nil && !replaces(r, old) {
 			return newest(r, old), nil
 		}
-		_, err = p.tx.ExecContext(ctx, "UPDATE r SET e = ?, s = ?, b = ? WHERE k = ? AND a = ? AND i = ?",
-			r.Expires().Unix(), signer, r.b, k.kind, k.addr[:], id[:])
+		_, err = p.sql.update.ExecContext(ctx, r.Expires().Unix(), signer, r.b, k.kind, k.addr[:], id[:])
 		return err == nil, err
 	case !errors.Is(err, sql.ErrNoRows):
 		return false, err
@@ -95,8 +131,10 @@ func (p *putting) one(ctx context.Context, r Record) (bool, error) {
 	}
 	n, ok := p.lengths[k]
 	if !ok {
-		if n, err = p.s.count(ctx, p.tx, k); err != nil {
-			return false, err
+		if n, ok = p.s.counted(k); !ok {
+			if err := p.sql.length.QueryRowContext(ctx, k.kind, k.addr[:]).Scan(&n); err != nil {
+				return false, err
+			}
 		}
 	}
 	if n >= p.s.perAddress(k.kind) {
@@ -105,7 +143,7 @@ func (p *putting) one(ctx context.Context, r Record) (bool, error) {
 	if k.kind == Posting {
 		m, ok := p.signers[signer]
 		if !ok {
-			if err := p.tx.QueryRowContext(ctx, "SELECT count(*) FROM r WHERE s = ?", signer).Scan(&m); err != nil {
+			if err := p.sql.signed.QueryRowContext(ctx, signer).Scan(&m); err != nil {
 				return false, err
 			}
 		}
@@ -115,8 +153,7 @@ func (p *putting) one(ctx context.Context, r Record) (bool, error) {
 		}
 		p.signers[signer] = m + 1
 	}
-	if _, err := p.tx.ExecContext(ctx, "INSERT INTO r (k, a, i, s, e, b) VALUES (?, ?, ?, ?, ?, ?)",
-		k.kind, k.addr[:], id[:], signer, r.Expires().Unix(), r.b); err != nil {
+	if _, err := p.sql.insert.ExecContext(ctx, k.kind, k.addr[:], id[:], signer, r.Expires().Unix(), r.b); err != nil {
 		return false, err
 	}
 	p.lengths[k] = n + 1

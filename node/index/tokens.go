@@ -133,6 +133,11 @@ func cut(seg string, whole *bool) (pieces, units []string) {
 		solid = false
 	}
 	for _, r := range seg {
+		if 'a' <= r && r <= 'z' || '0' <= r && r <= '9' { // most of them
+			solid = true
+			b.WriteRune(r)
+			continue
+		}
 		mark := unicode.Is(unicode.M, r)
 		switch {
 		case isJoiner(r):
