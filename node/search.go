@@ -62,13 +62,13 @@ type listing struct {
 	users  int                // open Results; guarded by s.mu
 	used   time.Time          // guarded by s.mu
 
-	mu    sync.Mutex
-	rows  []chunk.Result             // guarded by mu
-	err   error                      // guarded by mu
-	asks  int                        // askings that are over; guarded by mu
-	last  time.Time                  // when one was over; guarded by mu
-	news  chan struct{}              // closed and replaced at each change; guarded by mu
-	subs  map[chan struct{}]struct{} // capacity 1 each; guarded by mu
+	mu   sync.Mutex
+	rows []chunk.Result             // guarded by mu
+	err  error                      // guarded by mu
+	asks int                        // askings that are over; guarded by mu
+	last time.Time                  // when one was over; guarded by mu
+	news chan struct{}              // closed and replaced at each change; guarded by mu
+	subs map[chan struct{}]struct{} // capacity 1 each; guarded by mu
 }
 
 // Results are the live results of one query. Close them when done.

@@ -1,0 +1,183 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"wanderfs/cache/chunk"
+	"wanderfs/node/control"
+)
+
+func publisherNumbers(n *Node) map[string]bool {
+	out := make(map[string]bool)
+	for _, s := range n.Status().Sessions {
+		out[s.Number] = true
+	}
+	return out
+}
+
+func shareFile(t *testing.T, n *Node, name string, size int) ([]byte, chunk.Ref) {
+	t.Helper()
+	content := make([]byte, size)
+	rand.Read(content)
+	if err := os.WriteFile(filepath.Join(n.Share().Dir(), name), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 30*time.Second, "the file to be published", func() bool {
+		return n.Share().State(name).Phase == "published"
+	})
+	return content, n.Share().State(name).Ref
+}
+
+// After a restart a publisher has new sessions, and who knows the hash finds
+// it again.
+func TestRestartedPublisherIsFoundAgain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes many seconds")
+	}
+	boot := labNet(t, 7)
+	dir := t.TempDir()
+	setup := func(c *Config) { c.Data = dir; c.Reachability = Private }
+	pub := labNode(t, boot, setup)
+	content, ref := shareFile(t, pub, "a b.bin", 3<<20)
+	before := publisherNumbers(pub)
+	if err := pub.Close(); err != nil {
+		t.Fatal(err)
+	}
+	reader := labNode(t, boot, nil)
+	pub = labNode(t, nil, setup) // it remembers its peers
+	begin := time.Now()
+	eventually(t, time.Minute, "the file to be found again", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		got, err := readAll(ctx, reader, ref)
+		return err == nil && bytes.Equal(got, content)
+	})
+	t.Logf("found again after %v", time.Since(begin))
+	for num := range publisherNumbers(pub) {
+		if before[num] {
+			t.Error("a session number outlived its process")
+		}
+	}
+}
+
+// Sessions rotate while a reader reads, and nothing stops.
+func TestRotation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes many seconds")
+	}
+	boot := labNet(t, 7)
+	pub := labNode(t, boot, func(c *Config) { c.SessionLife = 6 * time.Second })
+	content, ref := shareFile(t, pub, "long.bin", 2<<20)
+	reader := labNode(t, boot, func(c *Config) { c.CacheSize = 64 << 20 })
+	seen := make(map[string]bool)
+	most := 0
+	eventually(t, time.Minute, "three sessions", func() bool {
+		s := pub.Status().Sessions
+		for _, x := range s {
+			seen[x.Number] = true
+		}
+		most = max(most, len(s))
+		return len(seen) >= 3
+	})
+	if most > 3 {
+		t.Errorf("%d sessions at a time", most)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	got, err := readAll(ctx, reader, ref)
+	if err != nil || !bytes.Equal(got, content) {
+		t.Errorf("got %d bytes and %v", len(got), err)
+	}
+}
+
+// A gateway that dies is replaced, on the session's own clock.
+func TestLostGatewayIsReplaced(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes many seconds")
+	}
+	first := labNode(t, nil, nil)
+	boot := first.Status().Addrs
+	var relays []*Node
+	for range 7 {
+		relays = append(relays, labNode(t, boot, nil))
+	}
+	pub := labNode(t, boot, func(c *Config) { c.Reachability = Private })
+	content, ref := shareFile(t, pub, "x.bin", 1<<20)
+	sessions, _ := pub.publish.sessions()
+	s := sessions[0].s
+	eventually(t, 10*time.Second, "three gateways", func() bool { return s.ready() == 3 })
+	s.mu.Lock()
+	lost := s.gateways[0].desc.Node
+	s.mu.Unlock()
+	for _, r := range relays {
+		if r.mesh.t.id == lost {
+			r.Close()
+		}
+	}
+	if lost == first.mesh.t.id {
+		first.Close()
+	}
+	begin := time.Now()
+	eventually(t, 15*time.Second, "another gateway", func() bool {
+		s.mu.Lock()
+		g := s.gateways[0]
+		again := g != nil && g.ready && g.desc.Node != lost
+		s.mu.Unlock()
+		return again && s.ready() == 3
+	})
+	t.Logf("replaced after %v", time.Since(begin))
+	reader := labNode(t, relays[0].Status().Addrs, nil)
+	if lost == relays[0].mesh.t.id {
+		reader = labNode(t, relays[1].Status().Addrs, nil)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	eventually(t, 20*time.Second, "the reader", func() bool { return reader.Status().Ready })
+	if got, err := readAll(ctx, reader, ref); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("got %d bytes and %v", len(got), err)
+	}
+}
+
+// A node that does not relay is a new node at each start, and nobody's hop.
+func TestNoRelay(t *testing.T) {
+	boot := labNet(t, 5)
+	dir := t.TempDir()
+	quiet := func(c *Config) { c.Data = dir; c.NoRelay = true }
+	n := labNode(t, boot, quiet)
+	eventually(t, 20*time.Second, "a path", func() bool { return n.Status().Ready })
+	one := n.Status()
+	if one.SuperNode || one.Reachability != Private || one.Relayed != (control.Relayed{}) {
+		t.Errorf("a node that does not relay says %+v", one.Relayed)
+	}
+	entries := n.mesh.chooser.entries[0].Node
+	n.Close()
+	n = labNode(t, boot, quiet)
+	eventually(t, 20*time.Second, "a path", func() bool { return n.Status().Ready })
+	if n.Status().Node == one.Node {
+		t.Error("the same NodeID after a restart")
+	}
+	if n.mesh.chooser.entries[0].Node != entries {
+		t.Error("another entry after a restart")
+	}
+}
+
+// Closing is quick though peers have gone without a word.
+func TestCloseIsQuick(t *testing.T) {
+	boot := labNet(t, 5)
+	n := labNode(t, boot, nil)
+	eventually(t, 20*time.Second, "a path", func() bool { return n.Status().Ready })
+	begin := time.Now()
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n.Close()
+	if took := time.Since(begin); took > 3*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
