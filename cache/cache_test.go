@@ -356,7 +356,7 @@ func TestConcurrent(t *testing.T) {
 		wg.Go(func() {
 			rnd := rand.New(rand.NewPCG(uint64(g), 1))
 			p := make([]byte, 5000)
-			for range 400 {
+			for range 200 {
 				i := rnd.IntN(blocks)
 				switch rnd.IntN(8) {
 				case 0, 1, 2:

@@ -108,6 +108,9 @@ func TestStrays(t *testing.T) {
 	if ab == other {
 		other = filepath.Join(cfg.Dir, "chunks", "01")
 	}
+	if err := os.Mkdir(other, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Rename(own, filepath.Join(other, filepath.Base(own))); err != nil {
 		t.Fatal(err) // in the wrong shard nobody would look for it
 	}

@@ -7,6 +7,7 @@ type disk interface {
 	create(name string) (file, error) // for writing; must not exist; mode 0600
 	rename(from, to string) error
 	remove(name string) error
+	mkdir(name string) error                         // mode 0700
 	free(dir string) (avail, total int64, err error) // bytes; avail is what a plain user may fill
 }
 

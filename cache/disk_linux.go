@@ -27,6 +27,10 @@ func (osDisk) remove(name string) error {
 	return retry(func() error { return unix.Unlink(name) })
 }
 
+func (osDisk) mkdir(name string) error {
+	return retry(func() error { return unix.Mkdir(name, 0o700) })
+}
+
 func (osDisk) free(dir string) (avail, total int64, err error) {
 	var st unix.Statfs_t
 	if err := retry(func() error { return unix.Statfs(dir, &st) }); err != nil {

@@ -273,10 +273,10 @@ func TestReadFaults(t *testing.T) {
 	}
 }
 
-// TestTinyDisk fills a real file system of 8 MiB.
+// TestTinyDisk fills a real file system of 4 MiB.
 func TestTinyDisk(t *testing.T) {
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m,mode=0700"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m,mode=0700"); err != nil {
 		t.Skipf("cannot mount a tmpfs: %v", err)
 	}
 	t.Cleanup(func() {
@@ -286,7 +286,7 @@ func TestTinyDisk(t *testing.T) {
 	})
 	fill := func(c *Cache, from uint64) (full int) {
 		for i := from; i < from+40; i++ {
-			r, data := block(i, 500_000)
+			r, data := block(i, 250_000)
 			switch err := c.Put(r, data); {
 			case errors.Is(err, ErrFull):
 				full++
@@ -308,12 +308,12 @@ func TestTinyDisk(t *testing.T) {
 		return a
 	}
 	t.Run("reserve", func(t *testing.T) {
-		c := open1(t, Config{Dir: filepath.Join(dir, "a"), MinFree: 2 << 20})
+		c := open1(t, Config{Dir: filepath.Join(dir, "a"), MinFree: 1 << 20})
 		if full := fill(c, 0); full != 0 {
 			t.Errorf("got ErrFull %d times, want eviction instead", full)
 		}
-		if a := avail(); a < 2<<20 {
-			t.Errorf("got %d bytes free, want at least 2 MiB", a)
+		if a := avail(); a < 1<<20 {
+			t.Errorf("got %d bytes free, want at least 1 MiB", a)
 		}
 		// Somebody else fills the disk.
 		hog := filepath.Join(dir, "hog")
@@ -323,8 +323,8 @@ func TestTinyDisk(t *testing.T) {
 		if full := fill(c, 100); full != 0 {
 			t.Errorf("got ErrFull %d times, want eviction instead", full)
 		}
-		if a := avail(); a < 2<<20 {
-			t.Errorf("got %d bytes free, want at least 2 MiB", a)
+		if a := avail(); a < 1<<20 {
+			t.Errorf("got %d bytes free, want at least 1 MiB", a)
 		}
 		if err := os.Remove(hog); err != nil {
 			t.Fatal(err)
@@ -341,13 +341,13 @@ func TestTinyDisk(t *testing.T) {
 		}
 		// Pins fill it: now there is nothing to evict.
 		for i := uint64(200); i < 240; i++ {
-			r, data := block(i, 500_000)
+			r, data := block(i, 250_000)
 			c.Pin(r)
 			if err := c.Put(r, data); err != nil && !errors.Is(err, ErrFull) {
 				t.Errorf("Put: %v", err)
 			}
 		}
-		r, data := block(300, 500_000)
+		r, data := block(300, 250_000)
 		if err := c.Put(r, data); !errors.Is(err, ErrFull) {
 			t.Errorf("Put among pinned chunks: got %v, want ErrFull", err)
 		}

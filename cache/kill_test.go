@@ -192,10 +192,10 @@ func killChild(arg string) {
 	}
 }
 
-// TestKill kills a writing process 220 times: half of the time anywhere, half
+// TestKill kills a writing process 208 times: half of the time anywhere, half
 // of the time while it stands at one step of a put.
 func TestKill(t *testing.T) {
-	const lanes, rounds = 2, 110
+	const lanes, rounds = 2, 104
 	var kills, inside atomic.Int64
 	var steps [lastStep + 1]atomic.Int64
 	t.Run("lanes", func(t *testing.T) {
@@ -233,6 +233,12 @@ type killer struct {
 	next  uint64 // put number
 	keep  chunk.Ref
 	bytes []byte
+	puts  []killed // by put number
+}
+
+type killed struct {
+	r    chunk.Ref
+	data []byte
 }
 
 func newKiller(t *testing.T, seed uint64) *killer {
@@ -350,8 +356,12 @@ func (k *killer) check(put uint64, s step) {
 		t.Errorf("after reopening: %d files, %+v", files, st)
 	}
 	p := make([]byte, 100)
-	for i := uint64(1); i <= put; i++ {
+	for i := uint64(len(k.puts)); i <= put; i++ {
 		r, data := killBlock(i)
+		k.puts = append(k.puts, killed{r, data})
+	}
+	for _, b := range k.puts {
+		r, data := b.r, b.data
 		off := int64(len(data) / 2)
 		n, err := c.ReadRange(r, p, off)
 		if err == nil && !bytes.Equal(p[:n], data[off:off+int64(n)]) {

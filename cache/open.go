@@ -140,7 +140,8 @@ func syncDir(dir string) error {
 	return bare(d.Sync())
 }
 
-// makeDirs makes the sub-directories and empties tmp.
+// makeDirs makes the sub-directories, except the shards, which are made when
+// they are needed, and empties tmp.
 func (c *Cache) makeDirs() error {
 	if err := os.RemoveAll(filepath.Join(c.dir, "tmp")); err != nil {
 		return bare(err)
@@ -150,17 +151,7 @@ func (c *Cache) makeDirs() error {
 			return bare(err)
 		}
 	}
-	for i := range 256 {
-		err := os.Mkdir(c.shard(byte(i)), 0o700)
-		if err != nil && !errors.Is(err, iofs.ErrExist) {
-			return bare(err)
-		}
-	}
 	return nil
-}
-
-func (c *Cache) shard(b byte) string {
-	return filepath.Join(c.dir, "chunks", hex.EncodeToString([]byte{b}))
 }
 
 func (c *Cache) path(n name) string {
@@ -181,10 +172,19 @@ func (c *Cache) scan() error {
 		all []found // guarded by mu
 		g   errgroup.Group
 	)
+	shards, err := os.ReadDir(filepath.Join(c.dir, "chunks"))
+	if err != nil {
+		return fmt.Errorf("list chunks: %w", bare(err))
+	}
 	g.SetLimit(2 * runtime.GOMAXPROCS(0))
-	for i := range 256 {
+	for _, shard := range shards {
+		dir := filepath.Join(c.dir, "chunks", shard.Name())
+		first, err := hex.DecodeString(shard.Name())
+		if err != nil || len(first) != 1 || !shard.IsDir() {
+			_ = os.RemoveAll(dir) // nothing of ours
+			continue
+		}
 		g.Go(func() error {
-			dir := c.shard(byte(i))
 			d, err := os.Open(dir)
 			if err != nil {
 				return bare(err)
@@ -196,7 +196,7 @@ func (c *Cache) scan() error {
 			}
 			var own []found
 			for _, info := range infos {
-				n, ok := parseName(info.Name(), byte(i))
+				n, ok := parseName(info.Name(), first[0])
 				if !ok || !info.Mode().IsRegular() || info.Size() > chunk.MaxBlock {
 					// Nothing of ours; the index could not account for it.
 					_ = os.RemoveAll(filepath.Join(dir, info.Name()))

@@ -78,6 +78,7 @@ type pinLog struct {
 	mu      sync.Mutex // keeps records in the order of what they tell
 	file    *os.File   // guarded by mu
 	records int64      // guarded by mu; whole ones in file
+	dirty   bool       // guarded by mu; something is not synced
 }
 
 // load reads the log into the quota's set.
@@ -121,7 +122,11 @@ func (l *pinLog) close() error {
 	if l.file == nil {
 		return nil
 	}
-	err := errors.Join(bare(l.file.Sync()), bare(l.file.Close()))
+	var err error
+	if l.dirty {
+		err = l.file.Sync()
+	}
+	err = errors.Join(bare(err), bare(l.file.Close()))
 	l.file = nil
 	return err
 }
@@ -133,6 +138,7 @@ func (l *pinLog) appendLocked(rec []byte) error {
 		return bare(err)
 	}
 	l.records++
+	l.dirty = true
 	return nil
 }
 

@@ -3,6 +3,7 @@ package cache
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -121,7 +122,7 @@ func (c *Cache) write(s slot, data []byte, w int64) (err error) {
 	l := &c.names[s.name[0]]
 	l.Lock()
 	defer l.Unlock()
-	if err := c.disk.rename(tmp, c.path(s.name)); err != nil {
+	if err := c.intoPlace(tmp, c.path(s.name)); err != nil {
 		return err
 	}
 	e := &entry{name: s.name, size: int64(len(data))}
@@ -132,6 +133,18 @@ func (c *Cache) write(s slot, data []byte, w int64) (err error) {
 	c.quota.add(e, w)
 	placed = e
 	return nil
+}
+
+// intoPlace renames tmp to path, whose directory may have to be made.
+func (c *Cache) intoPlace(tmp, path string) error {
+	err := c.disk.rename(tmp, path)
+	if !errors.Is(err, syscall.ENOENT) {
+		return err
+	}
+	if err := c.disk.mkdir(filepath.Dir(path)); err != nil && !errors.Is(err, syscall.EEXIST) {
+		return err
+	}
+	return c.disk.rename(tmp, path)
 }
 
 func (c *Cache) tempName() string {
