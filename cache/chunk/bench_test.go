@@ -59,6 +59,26 @@ func BenchmarkImport(b *testing.B) {
 	})
 }
 
+// BenchmarkImportTree imports 1 000 files of 5 000 bytes in 10 folders.
+func BenchmarkImportTree(b *testing.B) {
+	dir := b.TempDir()
+	for i := range 1000 {
+		name := filepath.Join(dir, fmt.Sprint(i%10), fmt.Sprint(i))
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			b.Fatal(err)
+		}
+		if err := os.WriteFile(name, formula(uint64(i), 5000), 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ImportTree(b.Context(), os.DirFS(dir), ".", nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkRead reads 128 KiB at a time, as a drive does.
 func BenchmarkRead(b *testing.B) {
 	src := formula(1, 64<<20)

@@ -218,18 +218,29 @@ func (f *Reader) node(ctx context.Context, r Ref, size int64, depth int) (*fileN
 	return n, nil
 }
 
+// readLeaf is read for a raw leaf. Small leaves are kept like nodes: a file of
+// a million leaves of one byte should not cost a million calls.
 func (f *Reader) readLeaf(ctx context.Context, r Ref, size int64, p []byte, off int64) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
+	small := size <= smallLeaf
+	if small {
+		if n, ok := f.nodes.get(r); ok && n.size == size {
+			return copy(p, n.inline[off:]), nil
+		}
+	}
 	_, inline := r.Inline()
-	if f.rg == nil || inline {
+	if f.rg == nil || inline || small {
 		b, err := block(ctx, f.g, r)
 		if err != nil {
 			return 0, err
 		}
 		if int64(len(b)) != size {
 			return 0, hostile("leaf of another size than its parent says")
+		}
+		if small {
+			f.nodes.put(r, &fileNode{inline: b, size: size})
 		}
 		return copy(p, b[off:]), nil
 	}

@@ -11,10 +11,16 @@ import (
 )
 
 func TestReadAt(t *testing.T) {
+	for _, sh := range []shape{{size: 64, links: 6}, {size: 5000, links: 3}} {
+		testReadAt(t, sh)
+	}
+}
+
+func testReadAt(t *testing.T, sh shape) {
 	const size = 50_021
 	src := formula(3, size)
 	m := newMemory(src)
-	e, err := shape{size: 64, links: 6}.file(t.Context(), bytes.NewReader(src), size, m, 2)
+	e, err := sh.file(t.Context(), bytes.NewReader(src), size, m, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +34,7 @@ func TestReadAt(t *testing.T) {
 			wg.Go(func() {
 				rng := rand.New(rand.NewPCG(uint64(i), 0))
 				for range 200 {
-					off, n := rng.IntN(size+100), rng.IntN(700)
+					off, n := rng.IntN(size+100), rng.IntN(9000)
 					p := make([]byte, n)
 					got, err := f.ReadAt(t.Context(), p, int64(off))
 					want, werr := bytes.NewReader(src).ReadAt(make([]byte, n), int64(off))
@@ -92,6 +98,63 @@ func TestReadsOnlyWhatIsAsked(t *testing.T) {
 		if want := Raw(src[at : at+1<<20]); r != want {
 			t.Errorf("leaf %d is another", i)
 		}
+	}
+}
+
+// TestLeafLengths reads leaves, too long to be kept, that are not as long as
+// their parent says.
+func TestLeafLengths(t *testing.T) {
+	m := newStore()
+	const n = 10_000
+	leaf := m.raw(formula(1, n))
+	for _, g := range []Getter{m, &ranged{memory: m}} {
+		for _, claim := range []int64{n - 1, n, n + 1, n + 600} {
+			r := m.put(fileBlock([]Ref{leaf, leaf}, []int64{claim, claim}))
+			_, err := readAll(t.Context(), g, r)
+			if got, want := errors.Is(err, ErrHostile), claim != n; got != want {
+				t.Errorf("%d bytes for %d: got %v", n, claim, err)
+			}
+		}
+	}
+}
+
+// TestInlineAndParts reads a node with content of its own and children.
+func TestInlineAndParts(t *testing.T) {
+	m := newStore()
+	leaf := m.raw([]byte("leaf"))
+	data := append([]byte{8, typeFile, 18, 5}, "start\x18\x0d\x20\x04\x20\x04"...)
+	r := m.put(appendNode(nil, []link{{ref: leaf, size: 4}, {ref: leaf, size: 4}}, data))
+	if got, err := readAll(t.Context(), m, r); string(got) != "startleafleaf" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	f, err := OpenFile(t.Context(), m, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 5)
+	if n, err := f.ReadAt(t.Context(), p, 3); n != 5 || err != nil || string(p) != "rtlea" {
+		t.Errorf("got %d bytes %q, %v", n, p, err)
+	}
+	if refs, err := f.Leaves(t.Context(), 0, 6); len(refs) != 2 || err != nil {
+		t.Errorf("got %d leaves, %v; want the node and its first child", len(refs), err)
+	}
+}
+
+// TestTinyLeaves fetches a leaf of one byte once, however often it is linked.
+func TestTinyLeaves(t *testing.T) {
+	m := newStore()
+	leaf := m.raw([]byte("x"))
+	refs, sizes := make([]Ref, 1000), make([]int64, 1000)
+	for i := range refs {
+		refs[i], sizes[i] = leaf, 1
+	}
+	r := m.put(fileBlock(refs, sizes))
+	g := &ranged{memory: m}
+	if got, err := readAll(t.Context(), g, r); len(got) != 1000 || err != nil {
+		t.Fatalf("got %d bytes, %v", len(got), err)
+	}
+	if m.gets[leaf] != 1 || g.bytes != 0 {
+		t.Errorf("got %d fetches and %d bytes in parts, want 1 and 0", m.gets[leaf], g.bytes)
 	}
 }
 

@@ -18,6 +18,7 @@ const (
 	maxLeaves   = 4096    // refs that one call of Leaves returns
 	treeDepth   = 64      // folders inside each other that ImportTree enters
 	nodeCache   = 8 << 20 // bytes of decoded inner nodes that one File or Dir keeps
+	smallLeaf   = 4 << 10 // bytes of a leaf that is kept whole with the nodes
 	shardsAhead = 4       // shards fetched at once on each level of a listing
 )
 
