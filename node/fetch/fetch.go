@@ -25,8 +25,10 @@ var (
 )
 
 // Route is one way to one session. Dial builds it: path, join and end-to-end
-// handshake. first, at most MaxFirst bytes, rides in the handshake. The
-// connection's Close must unblock its Read and Write.
+// handshake. first, at most MaxFirst bytes, rides in the handshake. It
+// may be called again, for another path, also while connections of it are open.
+// It returns soon after ctx ends. The connection's Close must unblock its Read
+// and Write, and may be called twice.
 type Route interface {
 	Session() wire.SessionNumber
 	Dial(ctx context.Context, first []byte) (io.ReadWriteCloser, error)

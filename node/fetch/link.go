@@ -50,13 +50,16 @@ type link struct {
 	gotThen  int64 // got when the last answer was whole
 	takenAt  time.Time
 	liveAt   time.Time
-	proven   bool // has given a verified chunk
-	bypassed bool // silent: nothing more is asked of it for now
+	proven   bool      // has given a verified chunk
+	bypassed bool      // silent: nothing more is asked of it for now
+	refusals int       // in a row: it has too much to do
+	rest     time.Time // nothing is asked of it before
 }
 
 // usable reports whether f may be asked for here.
 func (l *link) usable(f *fetch) bool {
-	return l.state == live && !l.bypassed && !f.absent[l.session]
+	return l.state == live && !l.bypassed && !f.absent[l.session] &&
+		(l.rest.IsZero() || !time.Now().Before(l.rest))
 }
 
 // speed returns bytes per second, an assumption at first.
@@ -259,6 +262,9 @@ func (l *link) read(conn io.Reader) error {
 func (l *link) begin(a answer) (*req, error) {
 	l.t.mu.Lock()
 	defer l.t.mu.Unlock()
+	if l.state == dead {
+		return nil, io.ErrClosedPipe
+	}
 	if len(l.queue) == 0 || l.queue[0].tag != a.Tag {
 		return nil, ErrProtocol
 	}
@@ -309,6 +315,9 @@ func (l *link) end(q *req, a answer, buf *buffer) *fetch {
 		}
 	}
 	f := l.t.arrivedLocked(q, a, buf, now)
+	if l.refusals > 8 {
+		l.t.endLinkLocked(l)
+	}
 	l.t.assignLocked()
 	return f
 }

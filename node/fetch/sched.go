@@ -265,7 +265,8 @@ func (t *Task) arrivedLocked(q *req, a answer, buf *buffer, now time.Time) *fetc
 				f.absent[q.l.session] = true
 				t.kick()
 			case statusTooMuch:
-				q.l.rate /= 2
+				q.l.refusals++
+				q.l.rest = now.Add(min(250*time.Millisecond<<min(q.l.refusals, 6), maxRetry))
 			}
 			t.orphanLocked(f)
 		}
@@ -275,6 +276,7 @@ func (t *Task) arrivedLocked(q *req, a answer, buf *buffer, now time.Time) *fetc
 	t.rate.add(n, now)
 	f.progress, t.moved = now, now
 	p.done, p.buf, p.from = true, buf, q.l.session
+	q.l.refusals = 0
 	for _, other := range append([]*req(nil), p.reqs...) {
 		t.takeBackLocked(other)
 	}
