@@ -143,7 +143,7 @@ func Find(ctx context.Context, network string, a Asker, r chunk.Ref) ([][]byte, 
 	seen := make(map[groupRef]bool)
 	for _, rec := range ans.Records {
 		g, err := openPointer(k, rec)
-		if err != nil || seen[g] || rec.Verify(network) != nil {
+		if err != nil || seen[g] || !rec.lives() || rec.Verify(network) != nil {
 			continue
 		}
 		seen[g] = true
@@ -189,7 +189,7 @@ func groupSource(ctx context.Context, network string, a Asker, g groupRef) ([]by
 	var best []byte
 	var seq uint64
 	for _, r := range ans.Records {
-		if best != nil && r.Seq() <= seq || r.Verify(network) != nil {
+		if best != nil && r.Seq() <= seq || !r.lives() || r.Verify(network) != nil {
 			continue
 		}
 		if src, err := g.open(r); err == nil {

@@ -29,6 +29,7 @@ type FarConfig struct {
 	Ask      time.Duration // for one super node's answer; default 4 s
 	Widen    time.Duration // first answers awaited before more are asked; default 700 ms
 	Grace    time.Duration // for stragglers once enough have answered; default 1 s
+	Total    time.Duration // for one request, half of it for finding super nodes; default 30 s
 	Log      *slog.Logger  // nil is silence
 }
 
@@ -60,6 +61,7 @@ func NewFar(cfg FarConfig) *Far {
 	dur(&cfg.Ask, 4*time.Second)
 	dur(&cfg.Widen, 700*time.Millisecond)
 	dur(&cfg.Grace, time.Second)
+	dur(&cfg.Total, 30*time.Second)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -78,6 +80,8 @@ func (f *Far) Answer(ctx context.Context, req []byte) ([]byte, error) {
 	if len(req) < 2 {
 		return nil, wire.ErrMalformed
 	}
+	ctx, cancel := context.WithTimeout(ctx, f.cfg.Total)
+	defer cancel()
 	switch req[1] {
 	case opPut:
 		recs, err := parsePut(req)

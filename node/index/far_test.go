@@ -220,3 +220,64 @@ func TestSlowSuperNodes(t *testing.T) {
 		t.Errorf("got %d rows, want 1", len(got))
 	}
 }
+
+// TestExpiredIsNotTaken: a super node that shows what has ended is not
+// believed, signed as it may be.
+func TestExpiredIsNotTaken(t *testing.T) {
+	g, _ := NewGroup(testNet)
+	ref, past := item("x").Ref, time.Now().Add(-time.Minute)
+	pointer, _ := g.Pointer(ref, q1h())
+	dead, _ := g.Pointer(ref, past)
+	sealed, _ := g.Seal(source(1), 1, past)
+	show := func(p Record) asker {
+		return func(req []byte) ([]byte, error) {
+			q, err := parseGet(req)
+			if err != nil {
+				return nil, err
+			}
+			if q.Kind == Pointer {
+				return getAnswer{Records: []Record{p}}.encode(), nil
+			}
+			return getAnswer{Records: []Record{sealed}}.encode(), nil
+		}
+	}
+	for _, p := range []Record{pointer, dead} {
+		if got, err := Find(t.Context(), testNet, show(p), ref); err != nil || len(got) != 0 {
+			t.Errorf("got %d sources, %v, want none", len(got), err)
+		}
+	}
+}
+
+// asker answers by itself.
+type asker func(req []byte) ([]byte, error)
+
+func (a asker) Ask(_ context.Context, req []byte) ([]byte, error) { return a(req) }
+
+// TestHostileFar: no answer of a far end makes an asker fail otherwise than
+// with an error, or run on for ever.
+func TestHostileFar(t *testing.T) {
+	q, _ := ParseQuery("many words")
+	asks := 0
+	endless := asker(func([]byte) ([]byte, error) {
+		asks++
+		return getAnswer{More: true, Next: recordID{byte(asks)}}.encode(), nil
+	})
+	if res, err := Search(t.Context(), testNet, endless, q); err != nil || len(res) != 0 || asks > maxPages {
+		t.Errorf("endless pages: got %d rows, %v, %d asks", len(res), err, asks)
+	}
+	for _, ans := range [][]byte{nil, {1}, make([]byte, MaxMessage+1), encodeCopies(0, nil)} {
+		a := asker(func([]byte) ([]byte, error) { return ans, nil })
+		if _, err := Search(t.Context(), testNet, a, q); !errors.Is(err, wire.ErrMalformed) {
+			t.Errorf("Search: got %v, want ErrMalformed", err)
+		}
+		if _, err := Find(t.Context(), testNet, a, item("x").Ref); !errors.Is(err, wire.ErrMalformed) {
+			t.Errorf("Find: got %v, want ErrMalformed", err)
+		}
+		if err := Put(t.Context(), a, postings(t, "w", 1, q1h())); !errors.Is(err, wire.ErrMalformed) {
+			t.Errorf("Put: got %v, want ErrMalformed", err)
+		}
+	}
+	if _, err := Search(t.Context(), testNet, endless, Query{}); !errors.Is(err, ErrQuery) {
+		t.Errorf("zero Query: got %v, want ErrQuery", err)
+	}
+}

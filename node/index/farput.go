@@ -91,6 +91,8 @@ func most(copies []byte, want []int) bool {
 // plan finds the super nodes of each record: which records go to a node, by
 // index, and how many nodes each record has.
 func (f *Far) plan(ctx context.Context, recs []Record) (map[wire.NodeID][]int, []int) {
+	ctx, cancel := context.WithTimeout(ctx, f.cfg.Total/2)
+	defer cancel()
 	byAddr := make(map[[32]byte][]int)
 	for i, r := range recs {
 		byAddr[r.Address()] = append(byAddr[r.Address()], i)

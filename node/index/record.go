@@ -149,6 +149,10 @@ func (r Record) Expires() time.Time {
 	return time.Unix(int64(binary.BigEndian.Uint64(r.b[offExpires:])), 0)
 }
 
+// lives reports whether r has not ended. Askers check it too: a super node may
+// show what it should have forgotten.
+func (r Record) lives() bool { return time.Now().Before(r.Expires()) }
+
 // Seq returns a group record's number; a higher one replaces a lower one.
 func (r Record) Seq() uint64 { return binary.BigEndian.Uint64(r.b[offSeq:]) }
 
