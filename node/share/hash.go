@@ -10,7 +10,7 @@ import (
 )
 
 // inflight is how many files wait in front of the workers. Ours.
-const inflight = 256
+const inflight = 1024
 
 var errChanged = errors.New("changed while it was read")
 

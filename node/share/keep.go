@@ -40,14 +40,22 @@ func (s *Share) keep() {
 	}
 }
 
-// drain takes the results that are there, at most a batch.
+// drain takes the results that are there or come within a moment, at most a
+// batch: a commit costs as much as hashing many small files.
 func (s *Share) drain(r result) []result {
 	rs := append(make([]result, 0, batch), r)
-	for len(rs) < batch {
+	s.mu.Lock()
+	out := s.busy
+	s.mu.Unlock()
+	end := time.NewTimer(linger)
+	defer end.Stop()
+	for len(rs) < min(batch, out) {
 		select {
 		case r := <-s.results:
 			rs = append(rs, r)
-		default:
+		case <-end.C:
+			return rs
+		case <-s.ctx.Done():
 			return rs
 		}
 	}
@@ -90,8 +98,23 @@ func (s *Share) round() (time.Duration, bool) {
 	} else {
 		s.lookAround(looks)
 	}
-	s.settleFolders()
+	// Looking for folders that are complete costs time by their number, so
+	// it gets a tenth of it at most.
+	if rest := 10*s.settleTook - time.Since(s.settled); rest > 0 {
+		wait = min(wait, rest)
+	} else {
+		start := time.Now()
+		s.settleFolders()
+		s.settled = time.Now()
+		s.settleTook = s.settled.Sub(start)
+	}
 	s.flush()
+	s.mu.Lock()
+	s.tellLocked()
+	if s.news {
+		wait = min(wait, newsEvery)
+	}
+	s.mu.Unlock()
 	if at := s.dispatch(time.Now()); !at.IsZero() {
 		wait = min(wait, max(time.Until(at), time.Millisecond))
 	}

@@ -22,6 +22,8 @@ const (
 	racyWindow   = 2 * time.Second        // coarsest timestamps of a file system (FAT)
 	gather       = 100 * time.Millisecond // ours: events are looked at together
 	batch        = 512                    // ours: results committed at once
+	linger       = 10 * time.Millisecond  // ours: more results are waited for
+	newsEvery    = 100 * time.Millisecond // ours: between signals of Changed
 	maxErrors    = 64                     // ours: errors told by Stats
 	defaultLRU   = 32 << 20
 	limitedAfter = 30 * time.Second // rescan where folders cannot be watched
@@ -74,6 +76,9 @@ type Share struct {
 	wg      sync.WaitGroup
 	close   func() error
 
+	settled    time.Time     // the keeper's: end of the last settleFolders
+	settleTook time.Duration // the keeper's
+
 	reads   sync.WaitGroup // of Block
 	linking sync.Mutex     // held by Link and Unlink
 
@@ -84,6 +89,8 @@ type Share struct {
 	nextID   int64                   // guarded by mu
 	changes  []change                // guarded by mu; for the catalogue, in order
 	looks    map[look]struct{}       // guarded by mu; places to look at soon
+	news     bool                    // guarded by mu; Changed is to be signalled
+	told     time.Time               // guarded by mu; when it was
 	gathered time.Time               // guarded by mu; when looks are done
 	pruned   time.Time               // guarded by mu
 	closed   bool                    // guarded by mu
@@ -205,9 +212,22 @@ func (s *Share) Dir() string { return s.dir }
 // signal. The channel is never closed.
 func (s *Share) Changed() <-chan struct{} { return s.changed }
 
-// changedLocked makes Items stale and tells so.
+// changedLocked makes Items stale and tells so, at most every newsEvery: who
+// hears it looks at all items.
 func (s *Share) changedLocked() {
 	s.items = nil
+	s.news = true
+	s.tellLocked()
+}
+
+// tellLocked gives the signal if there are news and it is time. The keeper
+// calls it again.
+func (s *Share) tellLocked() {
+	now := time.Now()
+	if !s.news || now.Sub(s.told) < newsEvery {
+		return
+	}
+	s.news, s.told = false, now
 	select {
 	case s.changed <- struct{}{}:
 	default:

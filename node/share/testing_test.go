@@ -66,8 +66,8 @@ func put(t testing.TB, name string, data []byte) {
 // until waits for cond, looked at after each signal and regularly.
 func until(t testing.TB, s *Share, what string, cond func() bool) {
 	t.Helper()
-	end := time.After(60 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
+	end := time.After(120 * time.Second)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for !cond() {
 		select {
