@@ -101,8 +101,17 @@ func (v *view) hoodOf(d wire.Descriptor) hoodKey {
 // path chooses n relays of different neighbourhoods for one half, the first a
 // pinned entry. None is in avoid or shares its neighbourhood. With super the
 // last one is a super node. The error is a *FewRelaysError.
+//
+// Relays that failed lately are used only where the others do not suffice.
 func (c *chooser) path(n int, super bool, avoid ...wire.Descriptor) ([]wire.Descriptor, error) {
-	p := newPicking(c.view, avoid)
+	hops, err := c.choose(newPicking(c.view, c.view.usable(), avoid), n, super)
+	if err != nil {
+		hops, err = c.choose(newPicking(c.view, c.view.all(), avoid), n, super)
+	}
+	return hops, err
+}
+
+func (c *chooser) choose(p *picking, n int, super bool) ([]wire.Descriptor, error) {
 	hops := make([]wire.Descriptor, n)
 	from := 1
 	if super && n > 1 { // the scarce one first
@@ -209,9 +218,9 @@ type picking struct {
 	know int
 }
 
-func newPicking(v *view, avoid []wire.Descriptor) *picking {
+func newPicking(v *view, from, avoid []wire.Descriptor) *picking {
 	p := &picking{view: v, left: make(map[hoodKey][]wire.Descriptor)}
-	for _, d := range v.usable() {
+	for _, d := range from {
 		if d.Node != v.self {
 			h := v.hoodOf(d)
 			p.left[h] = append(p.left[h], d)

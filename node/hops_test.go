@@ -73,6 +73,34 @@ func TestPathOnLoopback(t *testing.T) {
 	}
 }
 
+// A relay that failed is used again at once where there is no other.
+func TestPathInNeed(t *testing.T) {
+	v := hopsView(t, []string{"10.1.0.1:1", "10.2.0.1:1", "10.3.0.1:1", "10.4.0.1:1"}, 0)
+	c, _ := newChooser(v, "")
+	bad := testRelay(1, "10.2.0.1:1", 0, time.Now()).Node
+	v.failed(bad)
+	for range 20 {
+		hops, err := c.path(3, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range hops {
+			if d.Node == bad {
+				t.Fatal("a failed relay is used though others suffice")
+			}
+		}
+	}
+	if _, err := c.path(4, false); err != nil {
+		t.Error(err)
+	}
+	for range deadAfter {
+		v.failed(bad)
+	}
+	if _, err := c.path(4, false); err == nil {
+		t.Error("a dead relay is used")
+	}
+}
+
 func TestPathWaitsForNeighbourhoods(t *testing.T) {
 	v := hopsView(t, []string{"10.1.0.1:1", "10.1.0.2:1", "10.2.0.1:1"}, 3)
 	c, _ := newChooser(v, "")

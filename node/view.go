@@ -251,6 +251,20 @@ func (v *view) usable() []wire.Descriptor {
 	return out
 }
 
+// all returns the usable relays and those that failed lately but are not dead.
+func (v *view) all() []wire.Descriptor {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	now := v.now()
+	out := make([]wire.Descriptor, 0, len(v.relays))
+	for _, k := range v.relays {
+		if k.confirmed() && now.Before(k.desc.Expires) && k.fails < deadAfter {
+			out = append(out, k.desc)
+		}
+	}
+	return out
+}
+
 // count returns how many relays are known and confirmed, and how many were met.
 func (v *view) count() (confirmed, met int) {
 	v.mu.Lock()
