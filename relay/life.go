@@ -23,6 +23,7 @@ type life struct {
 	asked  time.Time     // when the PING that is out was sent; zero: none is
 	moved  time.Time     // last write that ended
 	burst  int           // bytes written since the last quiet second
+	began  time.Time     // when that was
 	token  [8]byte
 	n      uint64
 	ask    chan struct{} // to pings: send one
@@ -55,7 +56,7 @@ func (l *life) wrote() {
 	defer l.mu.Unlock()
 	now := time.Now()
 	if now.Sub(l.moved) > time.Second {
-		l.burst = 0
+		l.burst, l.began = 0, now
 	}
 	l.burst += wire.FrameSize
 	l.moved = now
@@ -93,6 +94,27 @@ func (l *life) pong(token [8]byte) {
 	}
 }
 
+// patience is how long a PONG may take: on a slow link the PING stands behind
+// what was written before it, so as long as that took, within reason.
+func (l *life) patience(dead time.Duration) time.Duration {
+	d := max(dead, 4*l.rtt)
+	if l.burst > 1<<20 {
+		share := min(1, float64(maxBehind)/float64(l.burst))
+		d += min(10*dead, time.Duration(share*float64(l.moved.Sub(l.began))))
+	}
+	return d
+}
+
+const maxBehind = 8 << 20 // bytes that links may hold between here and the far end; ours
+
+// late notes that this very machine was held up, or asleep: the silence of
+// that time tells nothing.
+func (l *life) late() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = time.Now()
+}
+
 // due tells how long to wait until the next look, whether to ask now, and
 // whether the path has been silent for too long.
 func (l *life) due(dead time.Duration) (wait time.Duration, ask, over bool) {
@@ -108,10 +130,7 @@ func (l *life) due(dead time.Duration) (wait time.Duration, ask, over bool) {
 		binary.BigEndian.PutUint64(l.token[:], l.n)
 		return dead, true, false
 	}
-	patience := max(dead, 4*l.rtt)
-	if l.burst > 1<<20 {
-		patience += 4 * dead // it may stand behind much data on a slow link
-	}
+	patience := l.patience(dead)
 	since := l.asked
 	if l.last.After(since) {
 		since = l.last
@@ -126,12 +145,16 @@ func (l *life) due(dead time.Duration) (wait time.Duration, ask, over bool) {
 func (p *Path) watch() {
 	t := time.NewTimer(p.b.Quiet)
 	defer t.Stop()
+	next := time.Now().Add(p.b.Quiet)
 	for {
 		select {
 		case <-p.ctx.Done():
 			return
 		case <-p.life.change:
 		case <-t.C:
+			if time.Since(next) > p.b.Dead/20 {
+				p.life.late()
+			}
 		}
 		wait, ask, over := p.life.due(p.b.Dead)
 		if over {
@@ -145,6 +168,7 @@ func (p *Path) watch() {
 			}
 		}
 		t.Reset(wait)
+		next = time.Now().Add(wait)
 	}
 }
 
@@ -175,7 +199,7 @@ func (p *Path) Ping(ctx context.Context) error {
 	var token [8]byte
 	binary.BigEndian.PutUint64(token[:], l.n)
 	l.waits[token] = c
-	patience := max(p.b.Dead, 4*l.rtt)
+	patience := l.patience(p.b.Dead)
 	l.mu.Unlock()
 	defer func() {
 		l.mu.Lock()

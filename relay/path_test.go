@@ -146,7 +146,7 @@ func TestWholeWay(t *testing.T) {
 	if got, want := string(p.First()), "first request"; got != want {
 		t.Errorf("First: got %q, want %q", got, want)
 	}
-	const up, down = 3 << 20, 24 << 20
+	const up, down = 2 << 20, 17 << 20
 	errs := make(chan error, 2)
 	go func() { errs <- pour(r, 1, up) }()
 	go func() { errs <- pour(p, 2, down) }()
