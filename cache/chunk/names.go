@@ -28,7 +28,7 @@ const (
 // that turn the direction of text, never "." or "..", at most MaxShown bytes.
 // Bytes that cannot be shown become %XX; a % stays as it is unless it would
 // look like an escape. Different names give different results. A result that
-// would be too long is cut and carries a mark with a part of the name's hash,
+// would be too long is cut and carries a mark with 64 bits of the name's hash,
 // before its extension.
 func EscapeName(raw string) string {
 	s := escape(raw)
