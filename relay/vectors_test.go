@@ -1,0 +1,119 @@
+package relay
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"os"
+	"testing"
+
+	"wanderfs/relay/wire"
+)
+
+var update = flag.Bool("update", false, "write wire/testdata anew")
+
+// layerVectors is wire/testdata/layers.json: what every relay of a path of
+// three puts on its links, as SHA-256 of the frames. SPEC.md §11
+type layerVectors struct {
+	Hops     []hopVector `json:"hops"`
+	Cell     string      `json:"cell"`     // how it is made
+	Forward  []string    `json:"forward"`  // SHA-256 of what the builder, hop 1 and hop 2 send, without what is random
+	Backward [][]string  `json:"backward"` // for frames 0 and 1: SHA-256 of what hops 3, 2 and 1 send
+	Tail     string      `json:"tail"`     // last 32 bytes of frame 0 as hop 3 gets it
+}
+
+type hopVector struct {
+	Forward  string `json:"forward"`
+	Backward string `json:"backward"`
+	Filler   string `json:"filler"`
+}
+
+// makeLayers runs both directions over three relays with fixed keys. The
+// builder's spare tail is set to zero here, as it is random otherwise.
+func makeLayers(t *testing.T) layerVectors {
+	v := layerVectors{Cell: "byte i of the cell of frame n is (i + n) mod 251"}
+	out, in := newOutward(), &inward{}
+	out.pad = zeroPad{}
+	var fwd, bwd []*layer
+	for i := range 3 {
+		k := wire.CircuitKeys{}
+		for _, p := range []*[32]byte{&k.Forward, &k.Backward, &k.Filler} {
+			copy(p[:], bytes.Repeat([]byte{byte(16*i + 1)}, 32))
+		}
+		k.Backward[0], k.Filler[0] = 0xbb, 0xff
+		v.Hops = append(v.Hops, hopVector{hex.EncodeToString(k.Forward[:]), hex.EncodeToString(k.Backward[:]), hex.EncodeToString(k.Filler[:])})
+		out.hops = append(out.hops, newLayer(&k.Forward, &k.Filler))
+		in.hops = append(in.hops, newLayer(&k.Backward, nil))
+		fwd = append(fwd, newLayer(&k.Forward, &k.Filler))
+		bwd = append(bwd, newLayer(&k.Backward, nil))
+	}
+	sum := func(b []byte) string { s := sha256.Sum256(b); return hex.EncodeToString(s[:]) }
+	fill := func(c []byte, n int) {
+		for i := range c {
+			c[i] = byte((i + n) % 251)
+		}
+	}
+	f := newFrame()
+	fill(f.cell(out.off()), 0)
+	if err := out.seal(f); err != nil {
+		t.Fatal(err)
+	}
+	v.Forward = append(v.Forward, sum(f.b[:wire.FrameSize]))
+	for i := range 2 {
+		if err := fwd[i].open(f.b[:], 0); err != nil {
+			t.Fatal(err)
+		}
+		fwd[i].filler(f.b[wire.FrameSize:wire.FrameSize+wire.TagSize], 0)
+		copy(f.b[:], f.b[wire.TagSize:wire.TagSize+wire.FrameSize])
+		v.Forward = append(v.Forward, sum(f.b[:wire.FrameSize]))
+	}
+	v.Tail = hex.EncodeToString(f.b[wire.FrameSize-32 : wire.FrameSize])
+	for n := range 2 {
+		var sums []string
+		fill(f.cell(wire.TagSize), n)
+		clear(f.b[wire.TagSize+wire.CellSize : wire.TagSize+wire.BodySize])
+		for i := 2; i >= 0; i-- {
+			bwd[i].seal(f.b[:], 0)
+			sums = append(sums, sum(f.b[:wire.FrameSize]))
+			if i > 0 {
+				copy(f.b[wire.TagSize:], bytes.Clone(f.b[:wire.FrameSize]))
+			}
+		}
+		v.Backward = append(v.Backward, sums)
+		off, err := in.open(f)
+		if err != nil || f.cell(off)[0] != byte(n) {
+			t.Fatalf("frame %d does not come home: %v", n, err)
+		}
+	}
+	return v
+}
+
+// zeroPad is a block cipher that gives zeros.
+type zeroPad struct{}
+
+func (zeroPad) BlockSize() int          { return 16 }
+func (zeroPad) Encrypt(dst, src []byte) { clear(dst[:16]) }
+func (zeroPad) Decrypt(dst, src []byte) { clear(dst[:16]) }
+
+func TestLayerVectors(t *testing.T) {
+	const name = "wire/testdata/layers.json"
+	got, err := json.MarshalIndent(makeLayers(t), "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = append(got, '\n')
+	if *update {
+		if err := os.WriteFile(name, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("the bytes have changed: a change of %s is a change of the protocol", name)
+	}
+}

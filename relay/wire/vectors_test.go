@@ -1,0 +1,87 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"os"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write testdata anew")
+
+// vectors is testdata/messages.json: all bytes as hex. SPEC.md §11
+type vectors struct {
+	Network      string `json:"network"`
+	Seed         string `json:"descriptor_ed25519_seed"`
+	Descriptor   string `json:"descriptor"`
+	SessionSeed  string `json:"session_ed25519_seed"`
+	SessionAgree string `json:"session_x25519_public"`
+	Number       string `json:"session_number"`
+	Join         string `json:"join_secret"`
+	Source       string `json:"source"`
+	Gateway      string `json:"gateway_node_id"`
+	Circuit      string `json:"circuit_hash"`
+	Verifier     string `json:"join_verifier"`
+	JoinMAC      string `json:"join_mac"`
+	Listen       string `json:"listen"`
+	K1           string `json:"noise_key_1"`
+	K2           string `json:"noise_key_2"`
+	Forward      string `json:"circuit_key_forward"`
+	Backward     string `json:"circuit_key_backward"`
+	Filler       string `json:"circuit_key_filler"`
+	ToSession    string `json:"stream_key_to_session"`
+	ToReader     string `json:"stream_key_to_reader"`
+	CircuitPro   string `json:"circuit_prologue"`
+	StreamPro    string `json:"stream_prologue"`
+	Cell         string `json:"cell_data_stream_7_hello"` // without the zeros behind it
+	Ask          string `json:"ask_head_1000"`
+	Answer       string `json:"answer_head_ok_1000"`
+	Window       string `json:"window_256"`
+}
+
+func makeVectors() vectors {
+	x := func(b []byte) string { return hex.EncodeToString(b) }
+	x32 := func(b [32]byte) string { return x(b[:]) }
+	d, s := testDescriptor(1), testSource()
+	db, _ := d.AppendBinary(nil)
+	sb, _ := s.AppendBinary(nil)
+	circuit := fill(6)
+	verifier := Verifier(s.Join, d.Node)
+	l := Listen{Keys: s.Keys, Verifier: verifier}
+	l.Sign(key(9), "test", d.Node, circuit)
+	lb, _ := l.AppendBinary(nil)
+	ck, sk := DeriveCircuitKeys(fill(7), fill(8), circuit), DeriveStreamKeys(fill(7), fill(8), circuit)
+	return vectors{
+		Network: "test", Seed: x(key(1).Seed()), Descriptor: x(db),
+		SessionSeed: x(key(9).Seed()), SessionAgree: x32(s.Keys.Agree), Number: x32(s.Keys.Number()), Join: x32(s.Join), Source: x(sb),
+		Gateway: x32(d.Node), Circuit: x32(circuit), Verifier: x32(verifier), JoinMAC: x32(JoinMAC(verifier, circuit, s.Keys.Number())), Listen: x(lb),
+		K1: x32(fill(7)), K2: x32(fill(8)), Forward: x32(ck.Forward), Backward: x32(ck.Backward), Filler: x32(ck.Filler),
+		ToSession: x32(sk.ToSession), ToReader: x32(sk.ToReader),
+		CircuitPro: x(CircuitPrologue("test", d.Node)), StreamPro: x(StreamPrologue("test", s.Keys.Number())),
+		Cell: x(cell(Header{Cmd: CmdData, Stream: 7}, []byte("hello"))[:HeaderSize+5]),
+		Ask:  x(AppendAsk(nil, 1000)), Answer: x(AppendAnswer(nil, StatusOK, 1000)), Window: x(AppendWindow(nil, 256)),
+	}
+}
+
+func TestVectors(t *testing.T) {
+	const name = "testdata/messages.json"
+	got, err := json.MarshalIndent(makeVectors(), "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = append(got, '\n')
+	if *update {
+		if err := os.WriteFile(name, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("the bytes have changed: a change of %s is a change of the protocol", name)
+	}
+}
