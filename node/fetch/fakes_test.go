@@ -37,7 +37,7 @@ type parcel struct {
 	b  []byte
 }
 
-const halfWindow = 4 << 20
+const halfWindow = 16 << 20
 
 func newHalf(latency time.Duration, rate float64) *half {
 	h := &half{latency: latency, rate: rate}

@@ -21,9 +21,10 @@ const (
 )
 
 const (
-	minWindow    = 2 << 20 // bytes; a new route begins with it
-	trickle      = 8 << 10 // bytes; less than this in the time of Config.Frozen is silence
-	assumedSpeed = 4 << 20 // bytes/s of a route that nothing is known of
+	minWindow    = 4 << 20  // bytes; a new route begins with it
+	startup      = 12 << 20 // bytes; until then a route's window grows faster
+	trickle      = 8 << 10  // bytes; less than this in the time of Config.Frozen is silence
+	assumedSpeed = 4 << 20  // bytes/s of a route that nothing is known of
 )
 
 // link is one connection to a session over one route. Requests are answered in
@@ -49,8 +50,10 @@ type link struct {
 	taken    int64 // bytes of whole answers so far
 	gotThen  int64 // got when the last answer was whole
 	takenAt  time.Time
+	dialAt   time.Time
 	liveAt   time.Time
 	proven   bool      // has given a verified chunk
+	silent   bool      // nothing came for long; another route is opened beside it
 	bypassed bool      // silent: nothing more is asked of it for now
 	refusals int       // in a row: it has too much to do
 	rest     time.Time // nothing is asked of it before
@@ -86,8 +89,8 @@ func (l *link) eta(size int64) time.Duration {
 	return l.rtt + time.Duration(float64(l.out+size)/l.speed()*float64(time.Second))
 }
 
-// window returns how many bytes may be asked for at once: twice what is on
-// the way at the rate seen, so that a faster route shows, within limits.
+// window returns how many bytes may be asked for at once: a multiple of what is
+// on the way at the rate seen, so that a faster route shows, within limits.
 func (l *link) window() int64 {
 	low := int64(minWindow)
 	if l.rate > 0 {
@@ -95,7 +98,11 @@ func (l *link) window() int64 {
 	} else if l.t.done > 0 { // the first chunk shows what it can do
 		low = chunk.Size
 	}
-	w := int64(2*l.rate*l.rtt.Seconds()) + chunk.Size
+	gain := 2.0
+	if l.taken < startup {
+		gain = 4
+	}
+	w := int64(gain*l.rate*l.rtt.Seconds()) + chunk.Size
 	return min(max(w, low), l.t.f.cfg.Window)
 }
 

@@ -14,6 +14,7 @@ const (
 	firstTwo  = 2                      // routes that a task begins with
 	widen     = 4 << 20                // bytes; who read so much gets all routes
 	deadAfter = 6                      // times Config.Frozen; then a silent route is closed
+	dialSlow  = 5 * time.Second        // another route is dialled beside it
 	dialLimit = 20 * time.Second
 	maxRetry  = 10 * time.Second // between tries of one route
 )
@@ -113,6 +114,7 @@ func (t *Task) finish() {
 // parts elsewhere.
 func (t *Task) watchLocked(now time.Time) {
 	for _, l := range append([]*link(nil), t.links...) {
+		l.silent = false
 		if l.state != live || len(l.queue) == 0 {
 			continue
 		}
@@ -125,6 +127,7 @@ func (t *Task) watchLocked(now time.Time) {
 			t.endLinkLocked(l)
 			continue
 		}
+		l.silent = true
 		if l.bypassed || !t.othersLocked(l) {
 			continue
 		}
@@ -267,7 +270,8 @@ func (t *Task) routesLocked(now time.Time) {
 	}
 	working := 0
 	for _, l := range t.links {
-		if !l.bypassed && (starved == nil || !starved.absent[l.session]) {
+		slow := l.silent || l.bypassed || l.state == dialing && now.Sub(l.dialAt) > dialSlow
+		if !slow && (starved == nil || !starved.absent[l.session]) {
 			working++
 		}
 	}
@@ -336,7 +340,7 @@ func (t *Task) candidateLocked(now time.Time, starved *fetch) *candidate {
 
 // dialLocked opens a route. What a reader waits for rides in its handshake.
 func (t *Task) dialLocked(c *candidate) {
-	l := &link{t: t, cand: c, session: c.session, notify: make(chan struct{}, 1)}
+	l := &link{t: t, cand: c, session: c.session, notify: make(chan struct{}, 1), dialAt: time.Now()}
 	l.ctx, l.cancel = context.WithCancel(t.ctx)
 	c.open++
 	for _, f := range t.demanded {
