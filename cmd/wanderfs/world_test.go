@@ -1,0 +1,356 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"wanderfs/node/control"
+)
+
+// binaries builds the program once per set of changes. The program under test
+// is the real one, without the race detector's slowness.
+var binaries struct {
+	sync.Mutex
+	dir  string
+	made map[string]string
+}
+
+// cleaning removes what was built after the tests.
+type cleaning struct{ *testing.M }
+
+func (c cleaning) Run() int {
+	defer func() {
+		if binaries.dir != "" {
+			os.RemoveAll(binaries.dir)
+		}
+	}()
+	return c.M.Run()
+}
+
+func TestMain(m *testing.M) {
+	testscript.Main(cleaning{m}, map[string]func(){"wanderfs": wanderfs})
+}
+
+// change replaces old by new in one source file: it switches a defence off,
+// to show that a test would see its absence. The file must hold old once.
+type change struct{ file, old, new string }
+
+// build returns the program, with changes made to its source on the way.
+func build(t testing.TB, changes ...change) string {
+	t.Helper()
+	binaries.Lock()
+	defer binaries.Unlock()
+	key := fmt.Sprint(changes)
+	if p, ok := binaries.made[key]; ok {
+		return p
+	}
+	if binaries.dir == "" {
+		dir, err := os.MkdirTemp("", "wanderfs-bin-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		binaries.dir, binaries.made = dir, make(map[string]string)
+	}
+	dir, err := os.MkdirTemp(binaries.dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay := struct{ Replace map[string]string }{map[string]string{}}
+	for i, c := range changes {
+		file := filepath.Join(root, filepath.FromSlash(c.file))
+		from := file
+		if earlier, ok := overlay.Replace[file]; ok {
+			from = earlier
+		}
+		src, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(src), c.old); n != 1 {
+			t.Fatalf("%s holds %d times what the test changes, want once:\n%s", c.file, n, c.old)
+		}
+		to := filepath.Join(dir, fmt.Sprintf("changed%d.go", i))
+		if err := os.WriteFile(to, []byte(strings.Replace(string(src), c.old, c.new, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		overlay.Replace[file] = to
+	}
+	list, err := json.Marshal(overlay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listFile := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(listFile, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "wanderfs")
+	cmd := exec.Command("go", "build", "-overlay", listFile, "-o", program, ".")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	binaries.made[key] = program
+	return program
+}
+
+// needWorld skips where namespaces or FUSE cannot be had; in CI that is a
+// failure.
+func needWorld(t *testing.T) {
+	t.Helper()
+	lack := ""
+	switch {
+	case testing.Short():
+		t.Skip("a network of namespaces takes long")
+	case os.Geteuid() != 0:
+		lack = "network namespaces need root"
+	case !haveFuse():
+		lack = "fuse3 is not installed"
+	}
+	for _, p := range []string{"ip", "nft", "tcpdump", "nsenter"} {
+		if _, err := exec.LookPath(p); err != nil && lack == "" {
+			lack = p + " is not installed"
+		}
+	}
+	if lack == "" {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal(lack)
+	}
+	t.Skip(lack)
+}
+
+// world is a network of namespaces around a hub. Every node has its own
+// namespace, process and /16.
+type world struct {
+	t       *testing.T
+	tag     string
+	dir     string
+	flags   []string
+	nodes   map[string]*child
+	hosts   map[string]string // node -> its address
+	program string            // what start runs
+	dump    *exec.Cmd
+	pcap    string
+}
+
+var worlds struct {
+	sync.Mutex
+	n int
+}
+
+// newWorld makes the hub and starts to capture there, before any node starts.
+// snap bounds the captured bytes of a packet; 0 is no bound.
+func newWorld(t *testing.T, snap int) *world {
+	t.Helper()
+	needWorld(t)
+	worlds.Lock()
+	worlds.n++
+	tag := fmt.Sprintf("wf%d-%d", os.Getpid(), worlds.n)
+	worlds.Unlock()
+	w := &world{t: t, tag: tag, dir: t.TempDir(), nodes: map[string]*child{}, hosts: map[string]string{}, program: build(t)}
+	w.flags = []string{"--lab", "--network", "world", "--no-upnp", "--log-level", "info"}
+	t.Cleanup(w.close)
+	w.ip("netns", "add", w.ns("hub"))
+	w.ip("-n", w.ns("hub"), "link", "add", "br0", "type", "bridge")
+	w.ip("-n", w.ns("hub"), "link", "set", "br0", "up")
+	w.pcap = filepath.Join(w.dir, "hub.pcap")
+	w.dump = exec.Command("nsenter", "--net=/run/netns/"+w.ns("hub"), "tcpdump", "-i", "br0", "-n", "-U", "-B", "65536", "-s", fmt.Sprint(snap), "-w", w.pcap)
+	stderr, err := w.dump.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.dump.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stderr.Read(make([]byte, 1)); err != nil { // "listening on br0"
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *world) ns(name string) string { return w.tag + "-" + name }
+
+func (w *world) ip(args ...string) {
+	w.t.Helper()
+	if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		w.t.Fatalf("ip %v: %v\n%s", args, err, out)
+	}
+}
+
+// host makes the namespace of a node, if it is not there yet.
+func (w *world) host(name string) {
+	w.t.Helper()
+	if _, ok := w.hosts[name]; ok {
+		return
+	}
+	i := len(w.hosts) + 1
+	ns, veth := w.ns(name), fmt.Sprintf("v%d", i)
+	w.hosts[name] = fmt.Sprintf("10.%d.0.1", i)
+	w.ip("netns", "add", ns)
+	w.ip("link", "add", veth, "netns", w.ns("hub"), "type", "veth", "peer", "name", "eth0", "netns", ns)
+	w.ip("-n", w.ns("hub"), "link", "set", veth, "master", "br0", "up")
+	w.ip("-n", ns, "link", "set", "lo", "up")
+	w.ip("-n", ns, "link", "set", "eth0", "up")
+	w.ip("-n", ns, "addr", "add", w.hosts[name]+"/8", "dev", "eth0")
+}
+
+// wall keeps everybody from dialling name.
+func (w *world) wall(name string) {
+	w.t.Helper()
+	w.host(name)
+	rules := "add table inet wall; add chain inet wall in { type filter hook input priority 0; }; " +
+		"add rule inet wall in iifname eth0 tcp flags & (syn|ack) == syn drop"
+	if out, err := exec.Command("nsenter", "--net=/run/netns/"+w.ns(name), "nft", rules).CombinedOutput(); err != nil {
+		w.t.Fatalf("nft: %v\n%s", err, out)
+	}
+}
+
+// start runs a node in its own namespace.
+func (w *world) start(name string, mount bool, args ...string) *child {
+	w.t.Helper()
+	w.host(name)
+	flags := append([]string{"--listen", "/ip4/" + w.hosts[name] + "/tcp/4001"}, w.flags...)
+	c, err := startChild(childConfig{
+		Name: name, Dir: filepath.Join(w.dir, name), Mount: mount, Args: append(flags, args...),
+		Wrapper: []string{"nsenter", "--net=/run/netns/" + w.ns(name)}, Program: w.program,
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.nodes[name] = c
+	return c
+}
+
+// await waits until ok holds for c's status.
+func (w *world) await(c *child, what string, ok func(control.Status) bool) control.Status {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	s, err := c.await(ctx, what, ok)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+// relays starts n relays that know each other; all later nodes start from
+// the first.
+func (w *world) relays(n int) []*child {
+	w.t.Helper()
+	var all []*child
+	for i := range n {
+		c := w.start(fmt.Sprintf("r%d", i+1), false)
+		if i == 0 {
+			s := w.await(c, "an address", func(s control.Status) bool { return len(s.Addrs) > 0 })
+			w.flags = append(w.flags, "--bootstrap", s.Addrs[0])
+		}
+		all = append(all, c)
+	}
+	for _, c := range all {
+		w.await(c, "the others", func(s control.Status) bool { return s.RelaysKnown >= n-1 })
+	}
+	return all
+}
+
+// drive starts a node with a drive and waits until it is ready.
+func (w *world) drive(name string, args ...string) *child {
+	w.t.Helper()
+	c := w.start(name, true, args...)
+	w.await(c, "a path", func(s control.Status) bool { return s.Ready })
+	return c
+}
+
+// stopCapture ends the capture and returns its packets.
+func (w *world) stopCapture() *capture {
+	w.t.Helper()
+	if err := w.dump.Process.Signal(os.Interrupt); err != nil {
+		w.t.Fatal(err)
+	}
+	_ = w.dump.Wait() // tcpdump's status says nothing of use
+	c, err := openCapture(w.pcap)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func (w *world) close() {
+	if w.t.Failed() {
+		for name, c := range w.nodes {
+			b, _ := os.ReadFile(c.log)
+			w.t.Logf("log of %s:\n%s", name, b)
+		}
+	}
+	var wg sync.WaitGroup
+	for _, c := range w.nodes {
+		wg.Go(func() {
+			if err := c.stop(); err != nil && !killed(c) {
+				w.t.Error(err)
+			}
+			if c.mnt != "" {
+				_ = exec.Command("fusermount3", "-uz", c.mnt).Run() // of a killed node; else there is none
+			}
+		})
+	}
+	wg.Wait()
+	_ = w.dump.Process.Kill() // it may have ended
+	_ = w.dump.Wait()
+	for name := range w.hosts {
+		_ = exec.Command("ip", "netns", "del", w.ns(name)).Run()
+	}
+	_ = exec.Command("ip", "netns", "del", w.ns("hub")).Run()
+}
+
+// killed reports whether the test killed the child.
+func killed(c *child) bool {
+	s := c.cmd.ProcessState
+	return s != nil && !s.Exited()
+}
+
+// shareFile copies content into a drive and waits until it is published; it
+// returns the CID.
+func (w *world) shareFile(c *child, name string, content []byte) string {
+	w.t.Helper()
+	file := filepath.Join(c.mnt, "shared", name)
+	if err := os.WriteFile(file, content, 0o644); err != nil {
+		w.t.Fatal(err)
+	}
+	return awaitPublished(w.t, c, name)
+}
+
+// find lists a search on a drive until it shows name.
+func (w *world) find(c *child, query, name string, within time.Duration) string {
+	w.t.Helper()
+	dir := filepath.Join(c.mnt, "search", query)
+	for end := time.Now().Add(within); ; {
+		names, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			w.t.Logf("ls: %v", err)
+		}
+		for _, e := range names {
+			if e.Name() == name {
+				return filepath.Join(dir, name)
+			}
+		}
+		if time.Now().After(end) {
+			w.t.Fatalf("a search did not find the file within %v", within)
+		}
+		<-time.After(500 * time.Millisecond)
+	}
+}
