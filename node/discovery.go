@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"golang.org/x/time/rate"
 
 	"wanderfs/relay/wire"
@@ -48,8 +49,12 @@ type discovery struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	kick   chan struct{} // capacity 1: there is something to visit
-	met    chan struct{} // capacity 1: there is something to tell
+	// switches tells kad-dht what AutoNAT v2 found out: it listens for the
+	// word of v1 only, which this network does without.
+	switches event.Emitter
+
+	kick chan struct{} // capacity 1: there is something to visit
+	met  chan struct{} // capacity 1: there is something to tell
 
 	mu     sync.Mutex
 	queue  []peer.ID                     // guarded by mu
@@ -73,8 +78,17 @@ func (d *discovery) start() error {
 	if err != nil {
 		return fmt.Errorf("start discovery: %w", err)
 	}
+	d.switches, err = d.t.EventBus().Emitter(new(event.EvtLocalReachabilityChanged), eventbus.Stateful)
+	if err != nil {
+		sub.Close()
+		return fmt.Errorf("start discovery: %w", err)
+	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
-	d.wg.Go(func() { defer sub.Close(); d.listen(sub) })
+	d.wg.Go(func() {
+		defer d.switches.Close()
+		defer sub.Close()
+		d.listen(sub)
+	})
 	d.wg.Go(d.rounds)
 	d.wg.Go(d.teller)
 	for range visitors {
@@ -166,8 +180,10 @@ func (d *discovery) listen(sub event.Subscription) {
 						d.enqueue(e.Peer)
 					}
 				}
-			case event.EvtLocalReachabilityChanged:
-				d.t.reach.set(e.Reachability)
+			case event.EvtHostReachableAddrsChanged:
+				if v, news := d.t.reach.note(e); news {
+					d.switches.Emit(event.EvtLocalReachabilityChanged{Reachability: v}) // kad-dht serves or only asks
+				}
 				d.self.refresh()
 			case event.EvtLocalAddressesUpdated:
 				d.self.refresh()

@@ -113,7 +113,7 @@ func newTransport(c hostConfig) (*transport, error) {
 	if c.Lab { // its addresses are not public; nobody is asked about them
 		opts = append(opts, libp2p.NonPublicAddrPublishing(true), libp2p.DisableIdentifyAddressDiscovery())
 	} else {
-		opts = append(opts, libp2p.EnableNATService(), libp2p.EnableAutoNATv2())
+		opts = append(opts, libp2p.EnableAutoNATv2())
 		if !c.NoUPnP {
 			opts = append(opts, libp2p.NATPortMap())
 		}
@@ -227,7 +227,7 @@ func (t *transport) fullAddrs() []string {
 func (t *transport) subscribe() (event.Subscription, error) {
 	return t.EventBus().Subscribe([]any{
 		new(event.EvtPeerIdentificationCompleted),
-		new(event.EvtLocalReachabilityChanged),
+		new(event.EvtHostReachableAddrsChanged),
 		new(event.EvtLocalAddressesUpdated),
 	}, eventbus.BufSize(256))
 }
@@ -253,7 +253,18 @@ func (r *reachability) init(mode string, lab bool) error {
 	return nil
 }
 
-func (r *reachability) set(v network.Reachability) { r.found.Store(int32(v)) }
+// note takes what others found when they dialled this node back. It returns
+// what that means, and whether it is news.
+func (r *reachability) note(e event.EvtHostReachableAddrsChanged) (network.Reachability, bool) {
+	v := network.ReachabilityUnknown
+	switch {
+	case len(e.Reachable) > 0:
+		v = network.ReachabilityPublic
+	case len(e.Unreachable) > 0:
+		v = network.ReachabilityPrivate
+	}
+	return v, r.found.Swap(int32(v)) != int32(v) && r.mode == Auto
+}
 
 func (r *reachability) public() bool {
 	return r.mode == Public || r.mode == Auto && network.Reachability(r.found.Load()) == network.ReachabilityPublic

@@ -195,6 +195,31 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
+// Outside a laboratory the handlers for finding out reachability come on top,
+// for all nodes alike.
+func TestPublicProtocolsGolden(t *testing.T) {
+	var all [][]string
+	for _, reach := range []string{Public, Private} {
+		c := labConfig(t)
+		c.Lab, c.NoUPnP, c.Reachability = false, true, reach
+		m, err := newMesh(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var own []string
+		for _, p := range m.t.Mux().Protocols() {
+			own = append(own, string(p))
+		}
+		slices.Sort(own)
+		if addrs := m.t.Addrs(); len(addrs) != 0 {
+			t.Errorf("told %d addresses of loopback", len(addrs))
+		}
+		m.Close()
+		all = append(all, own)
+	}
+	golden(t, "public.json", all)
+}
+
 func TestPeerBook(t *testing.T) {
 	name := filepath.Join(t.TempDir(), peersFile)
 	id, _ := peerOf(testRelay(1, "10.1.0.1:1", 0, time.Now()).Node)

@@ -1,0 +1,66 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"testing"
+	"time"
+
+	"wanderfs/relay/wire"
+)
+
+// Relays that carry a read die one after the other, and the read goes on.
+func TestReadSurvivesRelays(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes many seconds")
+	}
+	first := labNode(t, nil, nil)
+	boot := first.Status().Addrs
+	byID := make(map[wire.NodeID]*Node)
+	for range 11 {
+		n := labNode(t, boot, nil)
+		byID[n.mesh.t.id] = n
+	}
+	hidden := func(c *Config) { c.Reachability = Private }
+	pub := labNode(t, boot, func(c *Config) { hidden(c); c.UpLimit = 4 << 20 })
+	reader := labNode(t, boot, hidden)
+	content, ref := shareFile(t, pub, "x.bin", 24<<20)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	type result struct {
+		b   []byte
+		err error
+	}
+	done := make(chan result, 1)
+	begin := time.Now()
+	go func() {
+		b, err := readAll(ctx, reader, ref)
+		done <- result{b, err}
+	}()
+	killed := 0
+	for killed < 3 {
+		eventually(t, 30*time.Second, "a reading path in use", func() bool {
+			reader.paths.mu.Lock()
+			defer reader.paths.mu.Unlock()
+			for p := range reader.paths.live {
+				if in, _ := p.Traffic(); p.purpose != purposeRead || in < 1<<20 || p.Err() != nil {
+					continue
+				}
+				n := byID[p.hops[killed%3].Node] // the entry, the second, the third
+				if n == nil {
+					continue
+				}
+				delete(byID, n.mesh.t.id)
+				go n.Close()
+				killed++
+				return true
+			}
+			return false
+		})
+	}
+	r := <-done
+	if r.err != nil || !bytes.Equal(r.b, content) {
+		t.Fatalf("got %d bytes and %v, want %d", len(r.b), r.err, len(content))
+	}
+	t.Logf("24 MiB at 4 MiB/s in %v though %d relays died", time.Since(begin), killed)
+}
