@@ -123,6 +123,30 @@ func TestStrays(t *testing.T) {
 	}
 }
 
+func TestUnfinishedFilesGo(t *testing.T) {
+	cfg := Config{Dir: t.TempDir()}
+	c := open1(t, cfg)
+	if err := c.Seal("x", []byte("y")); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	left := []string{"tmp/7", "sealed/.new-123", ".new-123"}
+	for _, l := range left {
+		if err := os.WriteFile(filepath.Join(cfg.Dir, l), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c = open1(t, cfg)
+	for _, l := range left {
+		if _, err := os.Lstat(filepath.Join(cfg.Dir, l)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: got %v, want it gone", l, err)
+		}
+	}
+	if got, err := c.Unseal("x"); err != nil || string(got) != "y" {
+		t.Errorf("Unseal: got %q, %v", got, err)
+	}
+}
+
 // countingDisk counts the bytes that are read, and can hold readers up between
 // opening a file and reading it.
 type countingDisk struct {

@@ -362,6 +362,9 @@ func (k *killer) check(put uint64, s step) {
 	}
 	for _, b := range k.puts {
 		r, data := b.r, b.data
+		if !c.Has(r) {
+			continue
+		}
 		off := int64(len(data) / 2)
 		n, err := c.ReadRange(r, p, off)
 		if err == nil && !bytes.Equal(p[:n], data[off:off+int64(n)]) {

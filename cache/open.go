@@ -107,10 +107,13 @@ func loadKey(path string) ([]byte, error) {
 	return master, nil
 }
 
+// newPattern names files that writeWhole has not finished.
+const newPattern = ".new-*"
+
 // writeWhole writes a small file so that a crash leaves the old one, none, or
 // all of the new one.
 func writeWhole(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), newPattern) // mode 0600
 	if err != nil {
 		return bare(err)
 	}
@@ -141,7 +144,7 @@ func syncDir(dir string) error {
 }
 
 // makeDirs makes the sub-directories, except the shards, which are made when
-// they are needed, and empties tmp.
+// they are needed, and removes what an earlier process did not finish.
 func (c *Cache) makeDirs() error {
 	if err := os.RemoveAll(filepath.Join(c.dir, "tmp")); err != nil {
 		return bare(err)
@@ -149,6 +152,17 @@ func (c *Cache) makeDirs() error {
 	for _, d := range []string{"tmp", "sealed", "chunks"} {
 		if err := os.MkdirAll(filepath.Join(c.dir, d), 0o700); err != nil {
 			return bare(err)
+		}
+	}
+	for _, d := range []string{c.dir, filepath.Join(c.dir, "sealed")} {
+		left, err := os.ReadDir(d)
+		if err != nil {
+			return bare(err)
+		}
+		for _, l := range left {
+			if ok, _ := filepath.Match(newPattern, l.Name()); ok {
+				_ = os.Remove(filepath.Join(d, l.Name()))
+			}
 		}
 	}
 	return nil
