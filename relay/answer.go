@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"errors"
+
 	"wanderfs/relay/wire"
 )
 
@@ -8,7 +10,10 @@ import (
 type asking struct {
 	total int
 	b     []byte
+	cells int64 // counted in Relay.queued
 }
+
+var errNoRoom = errors.New("no room for a request")
 
 // ask takes a piece of a request, and starts the answer when it is whole.
 func (e *farEnd) ask(f *frame) error {
@@ -36,13 +41,30 @@ func (e *farEnd) ask(f *frame) error {
 		}
 		a.b = append(a.b, f.data...)
 	}
-	if len(a.b) < a.total {
+	r := e.c.r
+	e.mu.Lock()
+	if e.closed { // and has given back what was counted
+		e.mu.Unlock()
+		return errProtocol
+	}
+	a.cells++
+	full := r.queued.Add(1) > r.limits.Queue/wire.FrameSize
+	whole := len(a.b) == a.total
+	if whole {
+		delete(e.asking, id)
+	}
+	e.mu.Unlock()
+	switch {
+	case whole:
+	case full:
+		return errNoRoom
+	default:
 		return nil
 	}
-	e.mu.Lock()
-	delete(e.asking, id)
-	e.mu.Unlock()
-	e.c.wg.Go(func() { e.answer(id, a.b) })
+	e.c.wg.Go(func() {
+		defer r.queued.Add(-a.cells)
+		e.answer(id, a.b)
+	})
 	return nil
 }
 

@@ -36,12 +36,10 @@ func (p *Path) Ask(ctx context.Context, req []byte) ([]byte, error) {
 		return nil, p.Err()
 	}
 	q := &question{p: p, done: make(chan struct{})}
-	id, err := p.add(q)
-	if err != nil {
+	if err := p.add(q, &q.id); err != nil {
 		<-p.asks
 		return nil, err
 	}
-	q.id = id
 	p.life.active()
 	if err := q.send(req); err != nil {
 		return nil, err // the path is over

@@ -206,9 +206,12 @@ func (e *farEnd) close() {
 			dropped = append(dropped, h.peer)
 		}
 	}
-	e.c.r.queued.Add(int64(-freed))
 	clear(e.streams)
+	for _, a := range e.asking {
+		freed += int(a.cells)
+	}
 	clear(e.asking)
+	e.c.r.queued.Add(int64(-freed))
 	e.ready = nil
 	listens := e.listens
 	e.listens = nil

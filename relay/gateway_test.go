@@ -65,8 +65,8 @@ func (l *lone) path(t *testing.T) *Path {
 func (p *Path) say(t *testing.T, cmd wire.Command, data []byte) wire.Command {
 	t.Helper()
 	s := spy{got: make(chan wire.Command, 8)}
-	id, err := p.add(s)
-	if err != nil {
+	var id uint32
+	if err := p.add(s, &id); err != nil {
 		t.Fatal(err)
 	}
 	if p.send(cmd, id, data) != nil {

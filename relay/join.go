@@ -25,7 +25,7 @@ func (p *Path) Join(ctx context.Context, keys wire.SessionKeys, join [32]byte, f
 	}
 	c := newConn(p)
 	c.joined = make(chan [wire.HandshakeSize]byte, 1)
-	if c.id, err = p.add(c); err != nil {
+	if err := p.add(c, &c.id); err != nil {
 		return nil, err
 	}
 	verifier := wire.Verifier(join, p.last)

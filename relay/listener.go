@@ -27,11 +27,9 @@ type Listener struct {
 // the join secret. A path listens for one session, once.
 func (p *Path) Listen(ctx context.Context, s *Session, join [32]byte) (*Listener, error) {
 	l := &Listener{p: p, s: s, queue: make(chan *Conn, backlog), done: make(chan struct{}), said: make(chan error, 1)}
-	id, err := p.add(l)
-	if err != nil {
+	if err := p.add(l, &l.id); err != nil {
 		return nil, err
 	}
-	l.id = id
 	p.mu.Lock()
 	taken := p.hear != nil
 	if !taken {
@@ -39,16 +37,17 @@ func (p *Path) Listen(ctx context.Context, s *Session, join [32]byte) (*Listener
 	}
 	p.mu.Unlock()
 	if taken {
-		p.remove(id, l, 0)
+		p.remove(l.id, l, 0)
 		return nil, errors.New("listen: the path has a session already")
 	}
 	m := wire.Listen{Keys: s.keys, Verifier: wire.Verifier(join, p.last)}
 	m.Sign(s.sign, p.b.NetworkName, p.last, p.hash)
 	b, _ := m.AppendBinary(nil)
 	p.life.active()
-	if err := p.send(wire.CmdListen, id, b); err != nil {
+	if err := p.send(wire.CmdListen, l.id, b); err != nil {
 		return nil, err
 	}
+	var err error
 	select {
 	case err = <-l.said:
 	case <-ctx.Done():
@@ -58,6 +57,11 @@ func (p *Path) Listen(ctx context.Context, s *Session, join [32]byte) (*Listener
 	}
 	if err != nil {
 		l.Close()
+		if errors.Is(err, ErrRefused) {
+			p.mu.Lock()
+			p.hear = nil // nothing can come; another session may be tried
+			p.mu.Unlock()
+		}
 		return nil, fmt.Errorf("listen: %w", err)
 	}
 	return l, nil
@@ -104,9 +108,10 @@ func (p *Path) opened(f *frame) error {
 		full = true
 	default:
 	}
-	if full { // no answer: the reader's own patience ends it
+	if full {
 		p.budget += spare
 		p.mu.Unlock()
+		p.refuse(id)
 		return nil
 	}
 	c := newConn(p)

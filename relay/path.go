@@ -36,10 +36,11 @@ type Path struct {
 	budget  int                 // cells for unknown streams; guarded by mu
 	hear    *Listener           // guarded by mu
 
-	asks chan struct{} // one token for each request that is out
-	life life
-	nIn  atomic.Uint64
-	nOut atomic.Uint64
+	asks     chan struct{} // one token for each request that is out
+	life     life
+	nIn      atomic.Uint64
+	nOut     atomic.Uint64
+	refusing atomic.Int32 // goroutines of refuse
 }
 
 // receiver is a stream of a path as the reading goroutine sees it.
@@ -232,17 +233,28 @@ func (p *Path) spawn(fn func()) bool {
 	return true
 }
 
-// add makes a stream of ours known and gives its id.
-func (p *Path) add(s receiver) (uint32, error) {
+// refuse resets a stream that a gateway opened, without making the reading
+// goroutine wait; when too many are under way it does nothing.
+func (p *Path) refuse(id uint32) {
+	if p.refusing.Add(1) > 16 || !p.spawn(func() {
+		defer p.refusing.Add(-1)
+		p.send(wire.CmdReset, id, []byte{byte(wire.ReasonRefused)})
+	}) {
+		p.refusing.Add(-1)
+	}
+}
+
+// add makes a stream of ours known, after it has set its id.
+func (p *Path) add(s receiver, id *uint32) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ctx.Err() != nil {
-		return 0, p.Err()
+		return p.Err()
 	}
-	id := p.next
+	*id = p.next
 	p.next += 2
-	p.streams[id] = s
-	return id, nil
+	p.streams[*id] = s
+	return nil
 }
 
 // remove forgets a stream; up to late cells may still come for it.
@@ -256,7 +268,10 @@ func (p *Path) remove(id uint32, s receiver, late int) {
 }
 
 // end ends the path and everything on it, once.
-func (p *Path) end(err error) {
+func (p *Path) end(err error) { p.stop(err, false) }
+
+// stop is end; a gentle one lets what was written arrive.
+func (p *Path) stop(err error, gentle bool) {
 	p.mu.Lock()
 	if p.ctx.Err() != nil {
 		p.mu.Unlock()
@@ -266,7 +281,7 @@ func (p *Path) end(err error) {
 	streams, hear := p.streams, p.hear
 	p.streams = nil
 	p.mu.Unlock()
-	if err == ErrClosed {
+	if gentle {
 		p.link.Close()
 	} else {
 		p.link.Reset()
@@ -294,14 +309,23 @@ func (p *Path) Err() error {
 	return fmt.Errorf("path is over: %w", err)
 }
 
+// closeWait is how long Close lets a frame that is being written go out.
+const closeWait = 500 * time.Millisecond // ours; any value works
+
 // Close ends the path and all its streams, waits for its goroutines and
-// erases its keys. What was written before still arrives. It may be called
-// twice.
+// erases its keys. What was written before still arrives, unless the first
+// relay takes nothing. It may be called twice.
 func (p *Path) Close() error {
-	if p.lock() { // let a frame that is being written go out whole
-		p.unlock()
+	t := time.NewTimer(closeWait)
+	defer t.Stop()
+	select {
+	case p.writing <- struct{}{}:
+		p.stop(ErrClosed, true)
+		<-p.writing
+	case <-p.ctx.Done():
+	case <-t.C:
+		p.stop(ErrClosed, false)
 	}
-	p.end(ErrClosed)
 	<-p.freed
 	return nil
 }

@@ -36,7 +36,9 @@ func testContext(t testing.TB) context.Context {
 
 func build(t testing.TB, n *relaytest.Net, hops ...int) *relay.Path {
 	t.Helper()
-	p, err := n.Builder().Build(testContext(t), n.Hops(hops...))
+	b := n.Builder()
+	b.Dead = 30 * time.Second // a busy machine is not the matter here
+	p, err := b.Build(testContext(t), n.Hops(hops...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,3 +179,59 @@ func TestWholeWay(t *testing.T) {
 
 // fast lifts the limits that a benchmark or a crowded test meets.
 var fast = relay.Limits{Creates: 1e6, PerTarget: 1e6, Joins: 1e6}
+
+// TestObserver: no relay knows more than its neighbours, and none sees what is
+// carried.
+func TestObserver(t *testing.T) {
+	n := newNet(t, relaytest.Config{Observe: true})
+	w := sixRelays(t, n)
+	secret := []byte("what nobody between may read")
+	r, p := w.meet(t, secret)
+	r.Write(secret)
+	p.Write(secret)
+	got := make([]byte, len(secret))
+	if _, err := io.ReadFull(r, got); err != nil {
+		t.Fatal(err)
+	}
+	number, keys := w.s.Number(), w.s.Keys()
+	for _, b := range [][]byte{secret, number[:], keys.Sign[:], keys.Agree[:], w.join[:]} {
+		if n.Observer().Contains(b) {
+			t.Errorf("%d bytes that must not be seen are on a link", len(b))
+		}
+	}
+	for i, d := range n.Hops(0, 1, 2, 3, 4, 5) {
+		if got, want := len(n.Observer().Neighbours(d.Node)), 2; got != want {
+			t.Errorf("relay %d: got %d neighbours, want %d", i, got, want)
+		}
+	}
+	r.Close()
+	p.Close()
+}
+
+// TestPositions: what a relay sends and gets does not depend on where it
+// stands: the same number of frames of the same size, but for the set-up.
+func TestPositions(t *testing.T) {
+	n := newNet(t, relaytest.Config{Observe: true, Far: func(int) relay.Far { return echo{} }})
+	p := build(t, n, 0, 1, 2, 3)
+	before := make([][2]int, 4)
+	hops := n.Hops(0, 1, 2, 3)
+	count := func(i int) [2]int {
+		return [2]int{n.Observer().Writes(hops[i].Node, hops[i+1].Node), n.Observer().Writes(hops[i+1].Node, hops[i].Node)}
+	}
+	for i := range 3 {
+		before[i] = count(i)
+	}
+	for range 5 {
+		if _, err := p.Ask(testContext(t), make([]byte, 50_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 3 {
+		got := count(i)
+		for dir := range 2 { // 50 000 bytes are 4 cells; a sign of life may be among them
+			if d := got[dir] - before[i][dir]; d < 20 || d > 25 {
+				t.Errorf("link %d, direction %d: %d frames, want 20", i, dir, d)
+			}
+		}
+	}
+}

@@ -8,12 +8,15 @@ import (
 )
 
 // Observer records what every relay sees on its links, if Config.Observe is
-// set: who its neighbours are, the size of each write, and the bytes.
+// set: who its neighbours are, the size of each write, and the first MiB of
+// bytes that went from one node to another.
 type Observer struct {
 	mu    sync.Mutex
 	sizes map[int]int
 	flows map[flow]*seen
 }
+
+const keep = 1 << 20 // bytes of each flow that are kept
 
 type flow struct{ from, to wire.NodeID }
 
@@ -43,7 +46,9 @@ func (n *Net) saw(from, to wire.NodeID, b []byte) {
 		o.flows[flow{from, to}] = s
 	}
 	s.writes++
-	s.b.Write(b)
+	if s.b.Len() < keep {
+		s.b.Write(b)
+	}
 }
 
 // Sizes tells how often each size was written, on all links together.
@@ -83,7 +88,7 @@ func (o *Observer) Neighbours(id wire.NodeID) map[wire.NodeID]bool {
 	return m
 }
 
-// Contains reports whether any relay saw the bytes on any link.
+// Contains reports whether the bytes were on any link, among those kept.
 func (o *Observer) Contains(b []byte) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
