@@ -60,6 +60,7 @@ func (t *Task) settle(f *fetch) {
 	t.assignLocked()
 	t.mu.Unlock()
 
+	t.f.clear(f.ref, t.root)
 	kept := t.f.cfg.Store.Put(f.ref, buf.b) == nil
 	buf.drop()
 	t.mu.Lock()
