@@ -1,9 +1,7 @@
 package fs
 
 import (
-	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -106,27 +104,4 @@ func (b *backing) lstat(name string) (st unix.Stat_t, err error) {
 		return unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW)
 	})
 	return st, err
-}
-
-// open opens the last part of name itself, never where a symlink leads.
-func (b *backing) open(name string, flags int, mode uint32) (f *os.File, err error) {
-	flags |= unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK
-	if name == "" {
-		fd, err := b.beneath("", flags)
-		if err != nil {
-			return nil, err
-		}
-		return os.NewFile(uintptr(fd), "shared"), nil
-	}
-	err = b.in(name, func(dir int, base string) error {
-		fd, err := unix.Openat(dir, base, flags, mode)
-		for errors.Is(err, unix.EINTR) {
-			fd, err = unix.Openat(dir, base, flags, mode)
-		}
-		if err == nil {
-			f = os.NewFile(uintptr(fd), "shared")
-		}
-		return err
-	})
-	return f, err
 }

@@ -3,6 +3,7 @@ package fs
 import (
 	"context"
 	"os"
+	"sort"
 	"strings"
 	"sync"
 	"syscall"
@@ -37,11 +38,16 @@ type dir struct {
 	open Dir                    // guarded by mu; nil until needed
 	all  *listing[chunk.Entry]  // guarded by mu; nil until listed
 	ents map[string]chunk.Entry // guarded by mu; looked up and completed
+
+	asking map[string]bool // guarded by mu; entries that ahead asks for
 }
+
+// statAhead is how many entries of a folder are asked for at once.
+const statAhead = 16
 
 func newDir(t *tree, up place, name string, inode uint64, root, r chunk.Ref, depth int, total int64) *dir {
 	return &dir{t: t, up: up, name: name, inode: inode, root: root, ref: r, depth: depth, total: total,
-		dirs: make(map[string]*dir), ents: make(map[string]chunk.Entry)}
+		dirs: make(map[string]*dir), ents: make(map[string]chunk.Entry), asking: make(map[string]bool)}
 }
 
 func (d *dir) Attr(_ context.Context, a *fuse.Attr) error {
@@ -119,17 +125,58 @@ func (d *dir) entry(ctx context.Context, name string) (chunk.Entry, error) {
 			return e, err
 		}
 	}
-	if e.Kind == chunk.Unknown || e.Kind == chunk.Symlink && e.Target == "" {
-		full, err := d.t.lib.Stat(ctx, d.root, e.Ref)
-		if err != nil {
-			return e, err
-		}
-		e.Kind, e.Size, e.Target = full.Kind, full.Size, full.Target
+	if !complete(e) {
+		d.ahead(name)
+		return d.complete(ctx, name, e)
 	}
 	d.mu.Lock()
 	d.ents[name] = e
 	d.mu.Unlock()
 	return e, nil
+}
+
+// complete reports whether nothing of e must be asked for.
+func complete(e chunk.Entry) bool {
+	return e.Kind != chunk.Unknown && (e.Kind != chunk.Symlink || e.Target != "")
+}
+
+// complete asks for what a listing does not tell.
+func (d *dir) complete(ctx context.Context, name string, e chunk.Entry) (chunk.Entry, error) {
+	full, err := d.t.lib.Stat(ctx, d.root, e.Ref)
+	if err != nil {
+		return e, err
+	}
+	e.Kind, e.Size, e.Target = full.Kind, full.Size, full.Target
+	d.mu.Lock()
+	d.ents[name] = e
+	d.mu.Unlock()
+	return e, nil
+}
+
+// ahead asks for the entries that ls -l will want after name, some at once,
+// so that it does not wait for one answer after the other.
+func (d *dir) ahead(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.all == nil {
+		return
+	}
+	i := sort.SearchStrings(d.all.names, name) + 1
+	for _, next := range d.all.names[min(i, len(d.all.names)):min(i+statAhead, len(d.all.names))] {
+		e := d.all.by[next]
+		if _, known := d.ents[next]; known || complete(e) || d.asking[next] || len(d.asking) >= statAhead {
+			continue
+		}
+		d.asking[next] = true
+		d.t.wg.Go(func() {
+			ctx, cancel := context.WithTimeout(d.t.ctx, d.t.cfg.LookupTimeout)
+			defer cancel()
+			_, _ = d.complete(ctx, next, e)
+			d.mu.Lock()
+			delete(d.asking, next)
+			d.mu.Unlock()
+		})
+	}
 }
 
 func (d *dir) search(ctx context.Context, name string) (chunk.Entry, error) {

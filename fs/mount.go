@@ -15,6 +15,7 @@ import (
 
 	"bazil.org/fuse"
 	fusefs "bazil.org/fuse/fs"
+	"golang.org/x/sys/unix"
 )
 
 // Config says what to mount where. Mountpoint and Library are needed, all
@@ -209,7 +210,11 @@ func readAhead(dir string) {
 // hangs on a drive that is gone.
 func abort(dir string) {
 	mi := mountAt(dir)
-	if mi == nil {
+	if mi == nil || !strings.HasPrefix(mi.fstype, "fuse") {
+		return
+	}
+	if os.Geteuid() == 0 {
+		_ = unix.Unmount(dir, unix.MNT_FORCE) // aborts first, then finds it busy
 		return
 	}
 	if _, minor, ok := strings.Cut(mi.dev, ":"); ok {

@@ -23,9 +23,8 @@ func junk(name string) bool {
 	}
 	switch strings.ToLower(name) {
 	case ".ds_store", "desktop.ini", "thumbs.db", "autorun.inf", ".hidden", ".directory", ".localized",
-		".git", ".svn", ".hg", ".bzr", "_darcs", "cvs", ".nomedia", ".trackerignore", ".metadata_never_index",
-		".spotlight-v100", ".fseventsd", ".volumeicon.icns", ".comments", ".gitignore", ".ignore", ".rgignore",
-		".editorconfig", "folder.jpg", ".folder.png":
+		".git", ".svn", ".hg", ".bzr", ".nomedia", ".trackerignore", ".metadata_never_index",
+		".spotlight-v100", ".fseventsd", ".volumeicon.icns":
 		return true
 	}
 	return false

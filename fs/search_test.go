@@ -1,6 +1,7 @@
 package fs_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -209,5 +210,32 @@ func TestHugeFolder(t *testing.T) {
 	t.Logf("ls -l of 10 000: %v, again %v", first, time.Since(start))
 	if n := len(l.Asked()); n > 2 {
 		t.Errorf("listing: the Library was asked %d times, want 2", n)
+	}
+}
+
+// ls -l of entries whose kind is not known waits for some at once.
+func TestUnknownEntries(t *testing.T) {
+	d, l, _ := drive(t)
+	var entries []chunk.Entry
+	for i := range 64 {
+		e := l.File([]byte(fmt.Sprint("unknown ", i)))
+		e.Kind, e.Size = chunk.Unknown, 0
+		entries = append(entries, fusetest.Named(fmt.Sprint("f", i), e))
+	}
+	dir := l.Folder("unknown", entries...)
+	l.SetWait(func(ctx context.Context, method string, r chunk.Ref) error {
+		if method == "stat" && r != dir.Ref {
+			select {
+			case <-time.After(50 * time.Millisecond): // a way through the network
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	start := time.Now()
+	want(t, "sizes", d.Sh(t, "ls -l $M/hash/"+dir.Ref.Name()+" | grep -cE ' (9|10) Jan'"), "64\n")
+	if took := time.Since(start); took > 64*50*time.Millisecond {
+		t.Errorf("ls -l took %v, want less than one answer after the other", took)
 	}
 }

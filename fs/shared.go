@@ -39,6 +39,8 @@ type sharedNode struct {
 	up       *sharedDir // guarded by fs.names; nil at the top
 	name     string     // guarded by fs.names
 	dead     bool       // guarded by fs.names; removed or replaced
+	orphan   int        // guarded by fs.names; when dead, what is left: a descriptor, or -1
+	seen     time.Time  // guarded by up.mu; when it was last looked up
 	ino, dev uint64
 }
 
@@ -84,17 +86,86 @@ func (n *sharedNode) with(fn func(path string) error) error {
 	return fn(path)
 }
 
-// lstat asks the backing directory. ESTALE says that the name now belongs to
-// something else, changed behind the drive: the kernel then looks it up anew.
-func (n *sharedNode) lstat() (st unix.Stat_t, err error) {
-	err = n.with(func(path string) (err error) {
-		st, err = n.fs.b.lstat(path)
-		return err
-	})
-	if err == nil && n.up != nil && (st.Ino != n.ino || uint64(st.Dev) != n.dev) {
-		err = unix.ESTALE
+// hold calls fn with an O_PATH descriptor of what n is, also when its name is
+// gone. ESTALE says that the name now belongs to something else, changed
+// behind the drive: the kernel then looks it up anew.
+func (n *sharedNode) hold(fn func(fd int) error) error {
+	n.fs.names.RLock()
+	defer n.fs.names.RUnlock()
+	if n.dead {
+		if n.orphan < 0 {
+			return unix.ESTALE
+		}
+		return fn(n.orphan)
 	}
+	path, err := n.pathLocked()
+	if err != nil {
+		return err
+	}
+	if path == "" {
+		return fn(n.fs.b.root)
+	}
+	return n.fs.b.in(path, func(dir int, base string) error {
+		fd, err := unix.Openat(dir, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return err
+		}
+		if st.Ino != n.ino || uint64(st.Dev) != n.dev {
+			return unix.ESTALE
+		}
+		return fn(fd)
+	})
+}
+
+// open opens what n is.
+func (n *sharedNode) open(flags int) (fd int, err error) {
+	err = n.hold(func(at int) error {
+		for {
+			fd, err = unix.Open(procPath(at), flags|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+			if err != unix.EINTR {
+				return err
+			}
+		}
+	})
+	return fd, err
+}
+
+func (n *sharedNode) stat() (st unix.Stat_t, err error) {
+	err = n.hold(func(fd int) error { return unix.Fstat(fd, &st) })
 	return st, err
+}
+
+// killLocked takes the name from n, which may still be open, and keeps fd,
+// what is left of it. It wants fs.names held for writing.
+func (n *sharedNode) killLocked(fd int) {
+	if n.dead {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+		return
+	}
+	n.dead, n.orphan = true, fd
+}
+
+// forget is told when the kernel knows n no more. The server tells it a
+// moment after it let go of the node, and a look-up may have come between:
+// what was looked up just now keeps its place.
+func (n *sharedNode) forget(self sharedChild) {
+	n.fs.names.Lock()
+	defer n.fs.names.Unlock()
+	if n.dead {
+		if n.orphan >= 0 {
+			_ = unix.Close(n.orphan)
+		}
+		n.orphan = -1
+	} else if n.up != nil {
+		n.up.drop(n.name, self, time.Second)
+	}
 }
 
 func fillAttr(a *fuse.Attr, st *unix.Stat_t) {
@@ -213,6 +284,29 @@ func own(fd int, hdr *fuse.Header, mode os.FileMode) error {
 		return unix.Chmod(procPath(fd), unixMode(mode)|st.Mode&unix.S_ISGID)
 	}
 	return nil
+}
+
+// access asks the backing directory, which knows who this process is.
+func (n *sharedNode) access(mask uint32) error {
+	return n.hold(func(fd int) error {
+		return unix.Faccessat(unix.AT_FDCWD, procPath(fd), mask, unix.AT_EACCESS)
+	})
+}
+
+// sync returns when n is on disk.
+func (n *sharedNode) sync(dataOnly bool) error {
+	fd, err := n.open(unix.O_RDONLY)
+	if err == unix.EACCES {
+		fd, err = n.open(unix.O_WRONLY)
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if dataOnly {
+		return unix.Fdatasync(fd)
+	}
+	return unix.Fsync(fd)
 }
 
 func (n *sharedNode) getxattr(size int64, req *fuse.GetxattrRequest, resp *fuse.GetxattrResponse) error {

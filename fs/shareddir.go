@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"bazil.org/fuse"
 	fusefs "bazil.org/fuse/fs"
@@ -26,7 +27,7 @@ type sharedDir struct {
 }
 
 func (d *sharedDir) Attr(ctx context.Context, a *fuse.Attr) error {
-	st, err := d.lstat()
+	st, err := d.stat()
 	if err != nil {
 		return errno(ctx, err)
 	}
@@ -37,19 +38,13 @@ func (d *sharedDir) Attr(ctx context.Context, a *fuse.Attr) error {
 	return nil
 }
 
-func (d *sharedDir) Forget() {
-	d.fs.names.RLock()
-	defer d.fs.names.RUnlock()
-	if d.up != nil {
-		d.up.drop(d.name, d)
-	}
-}
+func (d *sharedDir) Forget() { d.forget(d) }
 
-// drop forgets kid if it still has that name.
-func (d *sharedDir) drop(name string, kid sharedChild) {
+// drop forgets kid if it still has that name and was not looked up within age.
+func (d *sharedDir) drop(name string, kid sharedChild, age time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.kids[name] == kid {
+	if d.kids[name] == kid && (age == 0 || time.Since(kid.base().seen) >= age) {
 		delete(d.kids, name)
 	}
 }
@@ -63,10 +58,11 @@ func (d *sharedDir) kidLocked(name string, st *unix.Stat_t) sharedChild {
 	if k := d.kids[name]; k != nil {
 		_, was := k.(*sharedDir)
 		if b := k.base(); b.ino == st.Ino && b.dev == uint64(st.Dev) && was == isDir {
+			b.seen = time.Now()
 			return k
 		}
 	}
-	n := sharedNode{fs: d.fs, up: d, name: name, ino: st.Ino, dev: uint64(st.Dev)}
+	n := sharedNode{fs: d.fs, up: d, name: name, seen: time.Now(), ino: st.Ino, dev: uint64(st.Dev)}
 	var k sharedChild
 	if isDir {
 		k = &sharedDir{sharedNode: n, kids: make(map[string]sharedChild)}
@@ -233,28 +229,38 @@ func (d *sharedDir) unlink(req *fuse.RemoveRequest) (path string, err error) {
 		return "", err
 	}
 	path = join(path, req.Name)
-	err = d.fs.b.in(path, func(dir int, base string) error {
+	return path, d.fs.b.in(path, func(dir int, base string) error {
 		flags := 0
 		if req.Dir {
 			flags = unix.AT_REMOVEDIR
 		}
-		return unix.Unlinkat(dir, base, flags)
+		return d.replaceLocked(req.Name, dir, base, func() error { return unix.Unlinkat(dir, base, flags) })
 	})
-	if err == nil {
-		d.killLocked(req.Name)
-	}
-	return path, err
 }
 
-// killLocked takes the name from its node, which may still be open. It wants
-// fs.names held for writing.
-func (d *sharedDir) killLocked(name string) {
+// replaceLocked does what takes name from what bears it, keeping hold of it
+// for those who have it open. It wants fs.names held for writing.
+func (d *sharedDir) replaceLocked(name string, dir int, base string, do func() error) error {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if k := d.kids[name]; k != nil {
-		k.base().dead = true
-		delete(d.kids, name)
+	k := d.kids[name]
+	d.mu.Unlock()
+	fd := -1
+	if k != nil {
+		if got, err := unix.Openat(dir, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err == nil {
+			fd = got
+		}
 	}
+	if err := do(); err != nil {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+		return err
+	}
+	if k != nil {
+		k.base().killLocked(fd)
+		d.drop(name, k, 0)
+	}
+	return nil
 }
 
 // Rename moves within shared; the name of what is there is taken over in one
@@ -287,13 +293,14 @@ func (d *sharedDir) rename(oldName string, to *sharedDir, newName string) (from,
 	}
 	err = d.fs.b.in(from, func(dir int, base string) error {
 		return d.fs.b.in(into, func(dir2 int, base2 string) error {
-			return unix.Renameat(dir, base, dir2, base2)
+			return to.replaceLocked(newName, dir2, base2, func() error {
+				return unix.Renameat(dir, base, dir2, base2)
+			})
 		})
 	})
 	if err != nil {
 		return "", "", err
 	}
-	to.killLocked(newName)
 	d.mu.Lock()
 	k := d.kids[oldName]
 	delete(d.kids, oldName)
@@ -311,54 +318,24 @@ func (d *sharedDir) Setattr(ctx context.Context, req *fuse.SetattrRequest, _ *fu
 	if req.Valid.Size() {
 		return eISDIR
 	}
-	return errno(ctx, d.with(func(path string) error {
-		fd, err := d.fs.b.dir(path)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		return change(fd, req)
-	}))
+	return errno(ctx, d.hold(func(fd int) error { return change(fd, req) }))
 }
 
 func (d *sharedDir) Fsync(ctx context.Context, _ *fuse.FsyncRequest) error {
-	return errno(ctx, d.with(func(path string) error {
-		f, err := d.fs.b.open(path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		return unix.Fsync(int(f.Fd()))
-	}))
+	return errno(ctx, d.sync(false))
 }
 
 func (d *sharedDir) Access(ctx context.Context, req *fuse.AccessRequest) error {
 	return errno(ctx, d.access(req.Mask))
 }
 
-// access asks the backing directory, which knows who this process is.
-func (n *sharedNode) access(mask uint32) error {
-	return n.with(func(path string) error {
-		if path == "" {
-			path = "."
-		}
-		return n.fs.b.in(path, func(dir int, base string) error {
-			return unix.Faccessat(dir, base, mask, unix.AT_EACCESS)
-		})
-	})
-}
-
 // Open opens the folder itself, to say at once what hinders.
-func (d *sharedDir) Open(ctx context.Context, req *fuse.OpenRequest, _ *fuse.OpenResponse) (fusefs.Handle, error) {
-	var f *os.File
-	err := d.with(func(path string) (err error) {
-		f, err = d.fs.b.open(path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
-		return err
-	})
+func (d *sharedDir) Open(ctx context.Context, _ *fuse.OpenRequest, _ *fuse.OpenResponse) (fusefs.Handle, error) {
+	fd, err := d.open(unix.O_RDONLY | unix.O_DIRECTORY)
 	if err != nil {
 		return nil, errno(ctx, err)
 	}
-	return &sharedDirHandle{f: f}, nil
+	return &sharedDirHandle{fd: fd}, nil
 }
 
 func (d *sharedDir) Getxattr(_ context.Context, req *fuse.GetxattrRequest, resp *fuse.GetxattrResponse) error {
@@ -383,20 +360,19 @@ func (d *sharedDir) Removexattr(ctx context.Context, req *fuse.RemovexattrReques
 // sharedDirHandle is an opened folder; rewinding it reads it anew.
 type sharedDirHandle struct {
 	mu sync.Mutex
-	f  *os.File
+	fd int
 }
 
 func (h *sharedDirHandle) ReadDirAll(ctx context.Context) ([]fuse.Dirent, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	fd := int(h.f.Fd())
-	if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
+	if _, err := unix.Seek(h.fd, 0, unix.SEEK_SET); err != nil {
 		return nil, errno(ctx, err)
 	}
 	var ents []fuse.Dirent
 	buf := make([]byte, 64<<10)
 	for {
-		n, err := unix.Getdents(fd, buf)
+		n, err := unix.Getdents(h.fd, buf)
 		if err == unix.EINTR {
 			continue
 		}
@@ -430,5 +406,5 @@ func appendDirents(ents []fuse.Dirent, b []byte) []fuse.Dirent {
 }
 
 func (h *sharedDirHandle) Release(context.Context, *fuse.ReleaseRequest) error {
-	return h.f.Close()
+	return unix.Close(h.fd)
 }

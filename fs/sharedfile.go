@@ -16,7 +16,6 @@ type sharedFile struct {
 	handles map[*sharedHandle]struct{} // guarded by mu
 	writers int                        // guarded by mu; handles that may write
 	begun   bool                       // guarded by mu; the Share knows of a change
-	last    unix.Stat_t                // guarded by mu; for what is gone
 }
 
 // sharedHandle is an opened file.
@@ -26,33 +25,20 @@ type sharedHandle struct {
 	writable bool
 }
 
-func (f *sharedFile) Forget() {
-	f.fs.names.RLock()
-	defer f.fs.names.RUnlock()
-	f.up.drop(f.name, f)
-}
+func (f *sharedFile) Forget() { f.forget(f) }
 
-// Attr asks the backing file: by name, or when the name is gone through what
-// is still open.
 func (f *sharedFile) Attr(ctx context.Context, a *fuse.Attr) error {
-	st, err := f.lstat()
-	if err != nil {
+	st, err := f.stat()
+	if err == unix.ESTALE { // replaced behind the drive, but open
 		f.mu.Lock()
-		h := f.anyLocked(false)
-		if h != nil {
+		if h := f.anyLocked(false); h != nil {
 			err = unix.Fstat(h.fd, &st)
-		} else if f.last.Ino != 0 {
-			st, err = f.last, nil
-			st.Nlink = 0
 		}
 		f.mu.Unlock()
 	}
 	if err != nil {
 		return errno(ctx, err)
 	}
-	f.mu.Lock()
-	f.last = st
-	f.mu.Unlock()
 	fillAttr(a, &st)
 	return nil
 }
@@ -68,31 +54,20 @@ func (f *sharedFile) anyLocked(writable bool) *sharedHandle {
 }
 
 func (f *sharedFile) Readlink(ctx context.Context, _ *fuse.ReadlinkRequest) (target string, err error) {
-	err = f.with(func(path string) error {
-		return f.fs.b.in(path, func(dir int, base string) error {
-			buf := make([]byte, unix.PathMax)
-			n, err := unix.Readlinkat(dir, base, buf)
-			if err == nil {
-				target = string(buf[:n])
-			}
-			return err
-		})
+	err = f.hold(func(fd int) error {
+		buf := make([]byte, unix.PathMax)
+		n, err := unix.Readlinkat(fd, "", buf)
+		if err == nil {
+			target = string(buf[:n])
+		}
+		return err
 	})
 	return target, errno(ctx, err)
 }
 
 func (f *sharedFile) Open(ctx context.Context, req *fuse.OpenRequest, _ *fuse.OpenResponse) (fusefs.Handle, error) {
 	const keep = unix.O_ACCMODE | unix.O_SYNC | unix.O_DSYNC
-	fd := -1
-	err := f.with(func(path string) error {
-		of, err := f.fs.b.open(path, int(req.Flags)&keep, 0)
-		if err != nil {
-			return err
-		}
-		defer of.Close()
-		fd, err = unix.FcntlInt(of.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-		return err
-	})
+	fd, err := f.open(int(req.Flags) & keep)
 	if err != nil {
 		return nil, errno(ctx, err)
 	}
@@ -163,14 +138,7 @@ func (f *sharedFile) Setattr(ctx context.Context, req *fuse.SetattrRequest, _ *f
 		return errno(ctx, change(h.fd, req))
 	}
 	f.mu.Unlock()
-	return errno(ctx, f.with(func(path string) error {
-		of, err := f.fs.b.open(path, unix.O_PATH, 0)
-		if err != nil {
-			return err
-		}
-		defer of.Close()
-		return change(int(of.Fd()), req)
-	}))
+	return errno(ctx, f.hold(func(fd int) error { return change(fd, req) }))
 }
 
 func (f *sharedFile) truncate(size int64) error {
@@ -180,14 +148,12 @@ func (f *sharedFile) truncate(size int64) error {
 		return unix.Ftruncate(h.fd, size)
 	}
 	f.mu.Unlock()
-	return f.with(func(path string) error {
-		of, err := f.fs.b.open(path, unix.O_WRONLY, 0)
-		if err != nil {
-			return err
-		}
-		defer of.Close()
-		return unix.Ftruncate(int(of.Fd()), size)
-	})
+	fd, err := f.open(unix.O_WRONLY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Ftruncate(fd, size)
 }
 
 // Fsync returns when the file is on disk.
@@ -205,14 +171,7 @@ func (f *sharedFile) Fsync(ctx context.Context, req *fuse.FsyncRequest) error {
 		}
 		return errno(ctx, unix.Fsync(fd))
 	}
-	return errno(ctx, f.with(func(path string) error {
-		of, err := f.fs.b.open(path, unix.O_RDONLY, 0)
-		if err != nil {
-			return err
-		}
-		defer of.Close()
-		return unix.Fsync(int(of.Fd()))
-	}))
+	return errno(ctx, f.sync(req.Flags&1 != 0))
 }
 
 func (f *sharedFile) Access(ctx context.Context, req *fuse.AccessRequest) error {
@@ -220,7 +179,7 @@ func (f *sharedFile) Access(ctx context.Context, req *fuse.AccessRequest) error 
 }
 
 func (f *sharedFile) Getxattr(_ context.Context, req *fuse.GetxattrRequest, resp *fuse.GetxattrResponse) error {
-	st, err := f.lstat()
+	st, err := f.stat()
 	if err != nil {
 		return noXattr(req.Name)
 	}
@@ -298,7 +257,6 @@ func (h *sharedHandle) Flush(context.Context, *fuse.FlushRequest) error { return
 func (h *sharedHandle) Release(ctx context.Context, _ *fuse.ReleaseRequest) error {
 	f := h.n
 	f.mu.Lock()
-	_ = unix.Fstat(h.fd, &f.last)
 	delete(f.handles, h)
 	if h.writable {
 		f.writers--

@@ -24,14 +24,14 @@ import (
 // channel that gets the name of each that begins to wait.
 func hang(l *fusetest.Library, what ...string) <-chan string {
 	waiting := make(chan string, 1000)
-	l.Wait = func(ctx context.Context, method string, _ chunk.Ref) error {
+	l.SetWait(func(ctx context.Context, method string, _ chunk.Ref) error {
 		if !slices.Contains(what, method) {
 			return nil
 		}
 		waiting <- method
 		<-ctx.Done()
 		return ctx.Err()
-	}
+	})
 	return waiting
 }
 
@@ -82,7 +82,7 @@ func TestStalledRead(t *testing.T) {
 		t.Errorf("stalled read: got %q, want EIO", out)
 	}
 	want(t, "error", d.Sh(t, "getfattr --absolute-names --only-values -n user.wanderfs.error "+path), "no progress")
-	l.Wait = nil
+	l.SetWait(nil)
 	want(t, "later", d.Sh(t, "wc -c <"+path), "1048576\n")
 }
 

@@ -12,12 +12,10 @@ import (
 )
 
 // Library is an fs.Library in memory. Content is put under made-up CIDs; the
-// CID of what was put by nobody has no source. Wait, when not nil, is called
-// by every method that may wait for the network, and its error returned.
+// CID of what was put by nobody has no source.
 type Library struct {
-	Wait func(ctx context.Context, what string, r chunk.Ref) error
-
 	mu      sync.Mutex
+	hook    Wait // guarded by mu
 	files   map[chunk.Ref][]byte
 	folders map[chunk.Ref][]chunk.Entry
 	links   map[chunk.Ref]string
@@ -26,6 +24,27 @@ type Library struct {
 	kept    []string
 	pinned  map[chunk.Ref]bool
 	asked   []string // guarded by mu; queries and refs asked for
+}
+
+// Wait is called by every method that may wait for the network, with the name
+// of the method (stat, open, dir, search, read); its error is returned.
+type Wait func(ctx context.Context, method string, r chunk.Ref) error
+
+// SetWait sets what is called before an answer; nil: nothing.
+func (l *Library) SetWait(w Wait) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hook = w
+}
+
+func (l *Library) wait(ctx context.Context, method string, r chunk.Ref) error {
+	l.mu.Lock()
+	w := l.hook
+	l.mu.Unlock()
+	if w == nil {
+		return nil
+	}
+	return w(ctx, method, r)
 }
 
 // NewLibrary returns an empty Library.
@@ -91,10 +110,7 @@ func (l *Library) ask(ctx context.Context, what, thing string, r chunk.Ref) erro
 	l.mu.Lock()
 	l.asked = append(l.asked, thing)
 	l.mu.Unlock()
-	if l.Wait != nil {
-		return l.Wait(ctx, what, r)
-	}
-	return nil
+	return l.wait(ctx, what, r)
 }
 
 // Stat implements fs.Library.
@@ -137,10 +153,8 @@ type file struct {
 }
 
 func (f *file) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	if f.l.Wait != nil {
-		if err := f.l.Wait(ctx, "read", f.r); err != nil {
-			return 0, err
-		}
+	if err := f.l.wait(ctx, "read", f.r); err != nil {
+		return 0, err
 	}
 	return f.data.ReadAt(p, off)
 }
