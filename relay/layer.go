@@ -14,7 +14,7 @@ var (
 	errSpent = errors.New("keys used up")
 )
 
-// maxFrames bounds how often a key is used. SPEC.md §5
+// maxFrames bounds how often a key is used. SPEC.md §10
 const maxFrames = 1 << 32
 
 // layer is one hop's cipher in one direction: AES-256-GCM with a counter as

@@ -16,7 +16,7 @@ import (
 //	    | tag | tag 2 | tag 3 | ... | cell | tail (made for MaxHops) |
 //
 // Each layer's frame begins 16 bytes before the next one's, and the last 16
-// bytes of that are what the relay will append itself. SPEC.md §5
+// bytes of that are what the relay will append itself. SPEC.md §10
 type outward struct {
 	hops []*layer
 	pad  cipher.Block // what the far end sees of the tail beyond the hops
