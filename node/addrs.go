@@ -116,7 +116,7 @@ func multiaddrOf(a netip.AddrPort) ma.Multiaddr {
 }
 
 // neighbourhood groups addresses that one party is likely to hold: the /16 of
-// IPv4, the /32 of IPv6. Loopback addresses are each a group of their own.
+// IPv4, the /32 of IPv6.
 func neighbourhood(a netip.AddrPort) netip.Prefix {
 	ip := a.Addr().Unmap()
 	bits := 16
@@ -128,4 +128,25 @@ func neighbourhood(a netip.AddrPort) netip.Prefix {
 		return netip.Prefix{}
 	}
 	return p
+}
+
+// oneHome keeps those of addrs that lie in the neighbourhood of the first
+// IPv4 and of the first IPv6 address. A descriptor holds no others: who could
+// name many neighbourhoods would seem to live in whichever serves him.
+func oneHome(addrs []netip.AddrPort) []netip.AddrPort {
+	var home [2]netip.Prefix
+	var out []netip.AddrPort
+	for _, a := range addrs {
+		h, kind := neighbourhood(a), 0
+		if a.Addr().Is6() {
+			kind = 1
+		}
+		if !home[kind].IsValid() {
+			home[kind] = h
+		}
+		if home[kind] == h {
+			out = append(out, a)
+		}
+	}
+	return out
 }

@@ -29,8 +29,9 @@ const (
 	roundEvery   = time.Minute      // mean time between two rounds when the view is full enough
 	lonelyEvery  = 5 * time.Second  // the same with fewer than enoughMet
 	enoughMet    = 6
-	saveEvery    = 15 * time.Second
+	saveEvery    = 5 * time.Second
 	maxQueue     = 512 // peers waiting to be visited
+	maxRetries   = 64  // failed relays to be visited again
 	exchangeRate = 10  // messages a second accepted from one peer, burst 50
 )
 
@@ -56,12 +57,16 @@ type discovery struct {
 	kick chan struct{} // capacity 1: there is something to visit
 	met  chan struct{} // capacity 1: there is something to tell
 
-	mu     sync.Mutex
-	queue  []peer.ID                     // guarded by mu
-	queued map[peer.ID]bool              // waiting or being visited; guarded by mu
-	asked  map[peer.ID]time.Time         // guarded by mu
-	fresh  []wire.Descriptor             // met, not yet told; guarded by mu
-	rates  map[wire.NodeID]*rate.Limiter // guarded by mu
+	saving sync.Mutex
+	saved  time.Time // guarded by saving
+
+	mu      sync.Mutex
+	queue   []peer.ID                     // guarded by mu
+	queued  map[peer.ID]bool              // waiting or being visited; guarded by mu
+	asked   map[peer.ID]time.Time         // guarded by mu
+	fresh   []wire.Descriptor             // met, not yet told; guarded by mu
+	retries int                           // goroutines that wait to visit again; guarded by mu
+	rates   map[wire.NodeID]*rate.Limiter // guarded by mu
 }
 
 func newDiscovery(t *transport, d *dht.IpfsDHT, v *view, self *ownDescriptor, book *peerBook, dir string, log *slog.Logger) *discovery {
@@ -187,13 +192,36 @@ func (d *discovery) listen(sub event.Subscription) {
 				d.self.refresh()
 			case event.EvtLocalAddressesUpdated:
 				d.self.refresh()
+			case event.EvtPeerConnectednessChanged:
+				if e.Connectedness == network.NotConnected {
+					d.lostSight(e.Peer)
+				}
 			}
 		}
 	}
 }
 
+// lostSight visits a relay whose connection has ended, so that a dead one is
+// known before a path needs it. Where many are known that is left to chance.
+func (d *discovery) lostSight(p peer.ID) {
+	id, err := nodeOf(p)
+	if err != nil {
+		return
+	}
+	if _, ok := d.view.lookup(id); !ok || !d.allow(id) {
+		return
+	}
+	if _, met := d.view.count(); met > wantMet {
+		return
+	}
+	d.mu.Lock()
+	delete(d.asked, p)
+	d.mu.Unlock()
+	d.enqueue(p)
+}
+
 func (d *discovery) visitor() {
-	for {
+	for d.ctx.Err() == nil {
 		d.mu.Lock()
 		var p peer.ID
 		if len(d.queue) > 0 {
@@ -221,10 +249,37 @@ func (d *discovery) visitor() {
 		}
 		d.asked[p] = time.Now()
 		d.mu.Unlock()
-		if err != nil && d.ctx.Err() != nil {
-			return
+		if err != nil {
+			d.retry(p)
 		}
 	}
+}
+
+// retry visits a relay that failed again when its pause is over, until it
+// answers or counts as dead.
+func (d *discovery) retry(p peer.ID) {
+	id, err := nodeOf(p)
+	if err != nil {
+		return
+	}
+	at, ok := d.view.retry(id)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !ok || d.ctx.Err() != nil || d.retries >= maxRetries {
+		return
+	}
+	d.retries++
+	d.wg.Go(func() {
+		select {
+		case <-d.ctx.Done():
+		case <-time.After(time.Until(at)):
+		}
+		d.mu.Lock()
+		d.retries--
+		delete(d.asked, p)
+		d.mu.Unlock()
+		d.enqueue(p)
+	})
 }
 
 // visit connects to p where needed and exchanges descriptors.
@@ -273,13 +328,14 @@ func (d *discovery) teller() {
 		for _, p := range ps[:min(len(ps), tellTo)] {
 			d.tell(d.ctx, p, ds) // who does not hear it learns it otherwise
 		}
+		d.saveSometimes() // whom a node has just met it knows after a crash, too
 	}
 }
 
 // rounds connects at the start and keeps the view fresh from then on.
 func (d *discovery) rounds() {
+	d.saveSometimes() // the peers that the user gave
 	d.join()
-	saved := time.Now()
 	for {
 		_, met := d.view.count()
 		every := roundEvery
@@ -294,12 +350,7 @@ func (d *discovery) rounds() {
 		d.self.refresh()
 		d.view.expire()
 		d.round()
-		if time.Since(saved) > saveEvery {
-			if err := d.save(); err != nil {
-				d.log.Debug("view not saved", "err", err)
-			}
-			saved = time.Now()
-		}
+		d.saveSometimes()
 	}
 }
 
@@ -346,12 +397,30 @@ func (d *discovery) round() {
 	for _, p := range ps[:min(3, len(ps))] {
 		d.enqueue(p)
 	}
+	for _, id := range d.view.some(2) { // connected or not: who is dead is noticed
+		if p, err := peerOf(id); err == nil {
+			d.enqueue(p)
+		}
+	}
+}
+
+// saveSometimes saves what is known, unless that was done a moment ago.
+func (d *discovery) saveSometimes() {
+	d.saving.Lock()
+	due := time.Since(d.saved) >= saveEvery
+	d.saving.Unlock()
+	if due && d.save() != nil {
+		d.log.Debug("view not saved")
+	}
 }
 
 func (d *discovery) save() error {
 	if d.dir == "" {
 		return nil
 	}
+	d.saving.Lock()
+	defer d.saving.Unlock()
+	d.saved = time.Now()
 	if err := d.view.save(filepath.Join(d.dir, viewFile)); err != nil {
 		return fmt.Errorf("save view: %w", err)
 	}

@@ -90,12 +90,20 @@ type hoodKey struct {
 	node wire.NodeID // of a relay on loopback, where every node is its own
 }
 
-func (v *view) hoodOf(d wire.Descriptor) hoodKey {
-	as := v.policy.dialable(d)
-	if len(as) == 0 || as[0].Addr().IsLoopback() {
-		return hoodKey{node: d.Node}
+// hoodsOf returns the neighbourhoods that a relay lies in: one of IPv4, one of
+// IPv6, or both; see oneHome.
+func (v *view) hoodsOf(d wire.Descriptor) []hoodKey {
+	var out []hoodKey
+	for _, a := range v.policy.dialable(d) {
+		k := hoodKey{net: neighbourhood(a)}
+		if a.Addr().IsLoopback() {
+			k = hoodKey{node: d.Node}
+		}
+		if !slices.Contains(out, k) {
+			out = append(out, k)
+		}
 	}
-	return hoodKey{net: neighbourhood(as[0])}
+	return out
 }
 
 // path chooses n relays of different neighbourhoods for one half, the first a
@@ -118,7 +126,7 @@ func (c *chooser) choose(p *picking, n int, super bool) ([]wire.Descriptor, erro
 		c.mu.Lock()
 		hoods := c.hoodsLocked()
 		c.mu.Unlock()
-		d, ok := p.pick(wire.Descriptor.Super, func(d wire.Descriptor) bool { return hoods[c.view.hoodOf(d)] })
+		d, ok := p.pick(wire.Descriptor.Super, func(d wire.Descriptor) bool { return c.view.inAny(d, hoods) })
 		if !ok {
 			d, ok = p.pick(wire.Descriptor.Super, nil)
 		}
@@ -160,7 +168,7 @@ func (c *chooser) entry(p *picking) (wire.Descriptor, bool) {
 	}
 	if len(alive) < pinned || len(fit) == 0 && len(alive) < maxPinned {
 		hoods := c.hoodsLocked()
-		d, ok := p.peek(nil, func(d wire.Descriptor) bool { return hoods[c.view.hoodOf(d)] })
+		d, ok := p.peek(nil, func(d wire.Descriptor) bool { return c.view.inAny(d, hoods) })
 		if !ok {
 			d, ok = p.peek(nil, c.isEntryLocked)
 		}
@@ -180,7 +188,9 @@ func (c *chooser) hoodsLocked() map[hoodKey]bool {
 	hoods := make(map[hoodKey]bool)
 	for _, e := range c.entries {
 		if d, ok := c.view.lookup(e.Node); ok {
-			hoods[c.view.hoodOf(d)] = true
+			for _, h := range c.view.hoodsOf(d) {
+				hoods[h] = true
+			}
 		}
 	}
 	return hoods
@@ -211,7 +221,13 @@ func (c *chooser) pinLocked(id wire.NodeID) {
 	}
 }
 
-// picking is the choice of one half: what is left to choose from.
+// inAny reports whether d lies in one of the neighbourhoods.
+func (v *view) inAny(d wire.Descriptor, hoods map[hoodKey]bool) bool {
+	return slices.ContainsFunc(v.hoodsOf(d), func(h hoodKey) bool { return hoods[h] })
+}
+
+// picking is the choice of one half: what is left to choose from, by the first
+// neighbourhood of each.
 type picking struct {
 	view *view
 	left map[hoodKey][]wire.Descriptor
@@ -222,13 +238,12 @@ func newPicking(v *view, from, avoid []wire.Descriptor) *picking {
 	p := &picking{view: v, left: make(map[hoodKey][]wire.Descriptor)}
 	for _, d := range from {
 		if d.Node != v.self {
-			h := v.hoodOf(d)
+			h := v.hoodsOf(d)[0]
 			p.left[h] = append(p.left[h], d)
 		}
 	}
 	for _, d := range avoid {
-		delete(p.left, v.hoodOf(d))
-		delete(p.left, hoodKey{node: d.Node})
+		p.remove(d)
 	}
 	p.know = len(p.left)
 	return p
@@ -236,6 +251,24 @@ func newPicking(v *view, from, avoid []wire.Descriptor) *picking {
 
 func (p *picking) few(need int) error {
 	return &FewRelaysError{Need: need, Know: p.know, What: "relay"}
+}
+
+// remove takes d out, and everybody who shares a neighbourhood with it.
+func (p *picking) remove(d wire.Descriptor) {
+	gone := map[hoodKey]bool{{node: d.Node}: true}
+	for _, h := range p.view.hoodsOf(d) {
+		gone[h] = true
+	}
+	for first, ds := range p.left {
+		if gone[first] {
+			delete(p.left, first)
+			continue
+		}
+		kept := slices.DeleteFunc(ds, func(o wire.Descriptor) bool { return p.view.inAny(o, gone) })
+		if p.left[first] = kept; len(kept) == 0 {
+			delete(p.left, first)
+		}
+	}
 }
 
 // peek chooses a neighbourhood first and then a relay of it, so that many
@@ -260,11 +293,11 @@ func (p *picking) peek(want, not func(wire.Descriptor) bool) (wire.Descriptor, b
 	return ds[rand.IntN(len(ds))], true
 }
 
-// pick is peek and takes the whole neighbourhood out.
+// pick is peek and takes the relay out with its neighbours.
 func (p *picking) pick(want, not func(wire.Descriptor) bool) (wire.Descriptor, bool) {
 	d, ok := p.peek(want, not)
 	if ok {
-		delete(p.left, p.view.hoodOf(d))
+		p.remove(d)
 	}
 	return d, ok
 }
@@ -287,6 +320,6 @@ func (p *picking) find(id wire.NodeID) (wire.Descriptor, bool) {
 
 func (p *picking) take(id wire.NodeID) wire.Descriptor {
 	d, _ := p.find(id)
-	delete(p.left, p.view.hoodOf(d))
+	p.remove(d)
 	return d
 }

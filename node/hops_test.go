@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -48,7 +49,7 @@ func TestPath(t *testing.T) {
 		for _, half := range [][]wire.Descriptor{hops, append(more, avoid)} {
 			hoods := make(map[hoodKey]bool)
 			for _, d := range half {
-				hoods[v.hoodOf(d)] = true
+				hoods[v.hoodsOf(d)[0]] = true
 			}
 			if len(hoods) != len(half) {
 				t.Errorf("%d relays in %d neighbourhoods", len(half), len(hoods))
@@ -159,5 +160,32 @@ func TestEntriesArePinned(t *testing.T) {
 	}
 	if len(after) != pinned {
 		t.Errorf("%d entries after one died, want %d", len(after), pinned)
+	}
+}
+
+// A relay with an address of each kind takes both neighbourhoods.
+func TestPathMindsBothKinds(t *testing.T) {
+	v := testView(nil)
+	for i, addrs := range [][]string{{"10.1.0.1:1", "[fd00::1]:1"}, {"10.2.0.1:1", "[fd00::2]:1"}, {"10.3.0.1:1"}} {
+		d := testRelay(i, addrs[0], 0, time.Now())
+		for _, a := range addrs[1:] {
+			d.Addrs = append(d.Addrs, netip.MustParseAddrPort(a))
+		}
+		d.Sign(testKey(i), testNetwork)
+		v.add(d, d.Node)
+	}
+	c, _ := newChooser(v, "")
+	if _, err := c.path(2, false); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.path(3, false); err == nil {
+		t.Error("two relays of one IPv6 /32 on a path")
+	}
+	two := testRelay(9, "10.1.0.1:1", 0, time.Now())
+	two.Addrs = append(two.Addrs, netip.MustParseAddrPort("10.9.0.1:1"))
+	two.Sign(testKey(9), testNetwork)
+	v.add(two, two.Node)
+	if _, ok := v.lookup(two.Node); ok {
+		t.Error("a relay with two homes was learned")
 	}
 }

@@ -206,7 +206,7 @@ func (t *transport) addrs() []netip.AddrPort {
 			out = append(out, a)
 		}
 	}
-	return out
+	return oneHome(out)
 }
 
 // fullAddrs returns the own addresses with the peer ID, for others' bootstrap.
@@ -229,6 +229,7 @@ func (t *transport) subscribe() (event.Subscription, error) {
 		new(event.EvtPeerIdentificationCompleted),
 		new(event.EvtHostReachableAddrsChanged),
 		new(event.EvtLocalAddressesUpdated),
+		new(event.EvtPeerConnectednessChanged),
 	}, eventbus.BufSize(256))
 }
 

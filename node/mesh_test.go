@@ -134,6 +134,20 @@ func TestTwelveNodesKnowEachOther(t *testing.T) {
 	}
 }
 
+// A relay that goes without a word is known to be gone within seconds.
+func TestLostRelayIsNoticed(t *testing.T) {
+	ms := startMeshes(t, 4)
+	waitFor(t, ms[1], 10*time.Second, "3 relays", func() bool { return len(ms[1].view.usable()) == 3 })
+	gone := ms[3].t.id
+	ms[3].Close()
+	begin := time.Now()
+	eventually(t, 5*time.Second, "a relay to be missed", func() bool {
+		_, ok := ms[1].view.get(gone)
+		return !ok
+	})
+	t.Logf("missed after %v", time.Since(begin))
+}
+
 func TestLink(t *testing.T) {
 	ms := startMeshes(t, 2)
 	waitFor(t, ms[1], 10*time.Second, "a relay", func() bool { return len(ms[1].view.usable()) == 1 })

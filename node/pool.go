@@ -36,6 +36,7 @@ type pool struct {
 	waiting  int           // callers of take; guarded by mu
 	fails    int           // in a row; guarded by mu
 	err      error         // of the last build; guarded by mu
+	works    bool          // the last build worked; guarded by mu
 	closed   bool          // guarded by mu
 }
 
@@ -86,11 +87,12 @@ func (p *pool) take(ctx context.Context) (*ownPath, error) {
 	}
 }
 
-// state reports whether a path is ready, and what is missing if not.
+// state reports whether a path is ready or, taken just now, soon will be, and
+// what is missing if not.
 func (p *pool) state() (ready bool, missing error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.ready) > 0, p.err
+	return len(p.ready) > 0 || p.works, p.err
 }
 
 func (p *pool) newsLocked() {
@@ -150,7 +152,7 @@ func (p *pool) buildOne() {
 	changed := p.changed()
 	path, err := p.build(p.ctx)
 	p.mu.Lock()
-	p.err = err
+	p.err, p.works = err, err == nil
 	if err == nil {
 		p.fails = 0
 		if p.closed {

@@ -63,7 +63,8 @@ func newView(self wire.NodeID, network string, p addrPolicy, now func() time.Tim
 // relay itself (met), and whether the relay is known but has not been met yet,
 // so that a visit would tell more (visit). Invalid descriptors are dropped.
 func (v *view) add(d wire.Descriptor, from wire.NodeID) (met, visit bool) {
-	if d.Node == v.self || d.Node.IsZero() || len(v.policy.dialable(d)) == 0 {
+	dialable := v.policy.dialable(d)
+	if d.Node == v.self || d.Node.IsZero() || len(dialable) == 0 || len(oneHome(dialable)) < len(dialable) {
 		return false, false
 	}
 	v.mu.Lock()
@@ -98,6 +99,10 @@ func (v *view) add(d wire.Descriptor, from wire.NodeID) (met, visit bool) {
 	wasMet := k.met
 	if direct {
 		k.met = true
+		if k.fails >= deadAfter { // it is back
+			k.fails, k.until = 0, time.Time{}
+			v.signalLocked()
+		}
 	} else if !slices.Contains(k.vouchers, from) && len(k.vouchers) < maxVouchers {
 		k.vouchers = append(k.vouchers, from)
 	}
@@ -204,6 +209,18 @@ func (v *view) failed(id wire.NodeID) {
 	}
 }
 
+// retry returns when a relay that was met and failed should be visited again;
+// false when it is unknown, well or dead.
+func (v *view) retry(id wire.NodeID) (time.Time, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	k := v.relays[id]
+	if k == nil || !k.met || k.fails == 0 || k.fails >= deadAfter {
+		return time.Time{}, false
+	}
+	return k.until, true
+}
+
 // alive notes that id did its work.
 func (v *view) alive(id wire.NodeID) {
 	v.mu.Lock()
@@ -235,7 +252,7 @@ func (v *view) get(id wire.NodeID) (wire.Descriptor, bool) {
 
 func (v *view) usableLocked(k *known) bool {
 	now := v.now()
-	return k.confirmed() && now.Before(k.desc.Expires) && !now.Before(k.until)
+	return k.confirmed() && k.fails < deadAfter && now.Before(k.desc.Expires) && !now.Before(k.until)
 }
 
 // usable returns the relays that may be used now, in no order.
@@ -265,12 +282,13 @@ func (v *view) all() []wire.Descriptor {
 	return out
 }
 
-// count returns how many relays are known and confirmed, and how many were met.
+// count returns how many relays are confirmed and not dead, and how many were
+// met.
 func (v *view) count() (confirmed, met int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, k := range v.relays {
-		if k.confirmed() {
+		if k.confirmed() && k.fails < deadAfter {
 			confirmed++
 		}
 		if k.met {
@@ -303,6 +321,21 @@ func (v *view) unmet(n int) []wire.NodeID {
 	now := v.now()
 	for id, k := range v.relays {
 		if !k.met && !now.Before(k.until) {
+			out = append(out, id)
+		}
+	}
+	v.mu.Unlock()
+	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	return out[:min(n, len(out))]
+}
+
+// some returns up to n random relays whose time to be tried has come.
+func (v *view) some(n int) []wire.NodeID {
+	v.mu.Lock()
+	var out []wire.NodeID
+	now := v.now()
+	for id, k := range v.relays {
+		if !now.Before(k.until) {
 			out = append(out, id)
 		}
 	}

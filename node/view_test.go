@@ -160,6 +160,12 @@ func TestBackoff(t *testing.T) {
 	default:
 		t.Error("its return was not told")
 	}
+	for range deadAfter {
+		v.failed(d.Node)
+	}
+	if v.add(d, d.Node); len(v.usable()) != 1 {
+		t.Error("a dead relay that comes back is not used")
+	}
 	now = now.Add(descriptorLife)
 	v.expire()
 	if c, _ := v.count(); c != 0 || len(v.hoods) != 0 || len(v.alone) != 0 {
