@@ -58,7 +58,7 @@ type hostConfig struct {
 	Key          ed25519.PrivateKey
 	Network      string // complete, with LabSuffix
 	Lab          bool
-	Listen       []string // multiaddrs; default all interfaces, a free TCP port
+	Listen       []string // multiaddrs
 	Reachability string
 	NoUPnP       bool
 	Log          *slog.Logger
@@ -79,10 +79,6 @@ func newTransport(c hostConfig) (*transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node key: %w", err)
 	}
-	listen := c.Listen
-	if len(listen) == 0 {
-		listen = []string{"/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0"}
-	}
 	limits, err := newLimits(t.protocols, c.Lab)
 	if err != nil {
 		return nil, err
@@ -94,7 +90,7 @@ func newTransport(c hostConfig) (*transport, error) {
 	}
 	opts := []libp2p.Option{
 		libp2p.Identity(key),
-		libp2p.ListenAddrStrings(listen...),
+		libp2p.NoListenAddrs, // below: a failure in New would leave goroutines behind
 		libp2p.NoTransports,
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
 		libp2p.Security(libp2ptls.ID, libp2ptls.New),
@@ -127,6 +123,19 @@ func newTransport(c hostConfig) (*transport, error) {
 	t.Host, err = libp2p.New(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("start transport: %w", err)
+	}
+	listen := make([]ma.Multiaddr, 0, len(c.Listen))
+	for _, s := range c.Listen {
+		m, err := ma.NewMultiaddr(s)
+		if err != nil {
+			t.Host.Close()
+			return nil, errors.New("listen: not a multiaddr")
+		}
+		listen = append(listen, m)
+	}
+	if err := t.Network().Listen(listen...); err != nil {
+		t.Host.Close()
+		return nil, fmt.Errorf("listen: %w", err)
 	}
 	for _, p := range []protocol.ID{t.protocols.relay, t.protocols.descriptors, t.protocols.index} {
 		t.SetStreamHandler(p, t.intake.handle)

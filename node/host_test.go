@@ -220,6 +220,41 @@ func TestPublicProtocolsGolden(t *testing.T) {
 	golden(t, "public.json", all)
 }
 
+// The port that a node chose stays its own, unless somebody else has it.
+func TestPortIsRemembered(t *testing.T) {
+	c := labConfig(t)
+	c.Listen, c.Dir = nil, t.TempDir()
+	port := func(m *mesh) string {
+		a, err := m.t.Network().ListenAddresses()[0].ValueForProtocol(ma.P_TCP)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	a, err := newMesh(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := port(a)
+	a.Close()
+	b, err := newMesh(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if got := port(b); got != first {
+		t.Errorf("got port %s, want %s", got, first)
+	}
+	d, err := newMesh(c) // the port is taken
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if port(d) == first {
+		t.Error("two nodes on a port")
+	}
+}
+
 func TestPeerBook(t *testing.T) {
 	name := filepath.Join(t.TempDir(), peersFile)
 	id, _ := peerOf(testRelay(1, "10.1.0.1:1", 0, time.Now()).Node)

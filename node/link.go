@@ -175,7 +175,10 @@ func (n neighbours) Dial(ctx context.Context, d wire.Descriptor) (relay.Link, er
 	s, err := n.t.open(ctx, d, n.t.protocols.relay)
 	if err != nil {
 		if ctx.Err() == nil && n.view != nil {
-			n.view.failed(d.Node)
+			// An old descriptor that somebody hands in says nothing about today.
+			if known, ok := n.view.lookup(d.Node); ok && known.Sig == d.Sig {
+				n.view.failed(d.Node)
+			}
 		}
 		return nil, err
 	}

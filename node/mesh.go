@@ -41,6 +41,14 @@ type meshConfig struct {
 	MDNS      bool
 }
 
+// portDir is where the port is remembered: not for a node that nobody dials.
+func (c meshConfig) portDir() string {
+	if c.Reachability == Private {
+		return ""
+	}
+	return c.Dir
+}
+
 // server serves circuits; satisfied by *relay.Relay.
 type server interface {
 	Serve(relay.Link)
@@ -67,7 +75,7 @@ func newMesh(c meshConfig) (_ *mesh, err error) {
 	if m.book, err = newPeerBook(addrPolicy{lab: c.Lab}, c.Bootstrap, name(peersFile)); err != nil {
 		return m, err
 	}
-	if m.t, err = newTransport(c.hostConfig); err != nil {
+	if m.t, err = listen(c.hostConfig, c.portDir()); err != nil {
 		return m, err
 	}
 	if m.dht, err = newDHT(m.t); err != nil {

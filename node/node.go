@@ -91,10 +91,8 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err = n.serveOthers(network); err != nil {
 		return n, err
 	}
-	n.paths = &paths{
-		builder: &relay.Builder{Network: neighbours{t: n.mesh.t}, NetworkName: network, Log: cfg.Log},
-		view:    n.mesh.view, chooser: n.mesh.chooser, live: make(map[*ownPath]struct{}),
-	}
+	n.paths = newPaths(
+		&relay.Builder{Network: neighbours{t: n.mesh.t}, NetworkName: network, Log: cfg.Log}, n.mesh.view, n.mesh.chooser)
 	if err = n.mesh.start(); err != nil {
 		return n, err
 	}

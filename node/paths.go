@@ -30,8 +30,16 @@ type paths struct {
 	view    *view
 	chooser *chooser
 
-	mu   sync.Mutex
-	live map[*ownPath]struct{} // guarded by mu
+	mu       sync.Mutex
+	live     map[*ownPath]struct{}  // guarded by mu
+	building map[*pathInfo]struct{} // guarded by mu
+}
+
+func newPaths(b *relay.Builder, v *view, c *chooser) *paths {
+	return &paths{
+		builder: b, view: v, chooser: c,
+		live: make(map[*ownPath]struct{}), building: make(map[*pathInfo]struct{}),
+	}
 }
 
 // ownPath is a path of this node's own, with what status tells of it.
@@ -92,6 +100,15 @@ func (b *paths) build(ctx context.Context, purpose string, to *wire.Descriptor, 
 
 // through builds a path through the hops, and tells the view how they did.
 func (b *paths) through(ctx context.Context, purpose string, hops []wire.Descriptor) (*ownPath, error) {
+	now := &pathInfo{purpose: purpose, relays: len(hops), state: "building"}
+	b.mu.Lock()
+	b.building[now] = struct{}{}
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		delete(b.building, now)
+		b.mu.Unlock()
+	}()
 	bctx, cancel := context.WithTimeout(ctx, buildTimeout)
 	defer cancel()
 	path, err := b.builder.Build(bctx, hops)
@@ -142,7 +159,10 @@ type pathInfo struct {
 func (b *paths) list() []pathInfo {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	out := make([]pathInfo, 0, len(b.live))
+	out := make([]pathInfo, 0, len(b.live)+len(b.building))
+	for i := range b.building {
+		out = append(out, *i)
+	}
 	for p := range b.live {
 		i := pathInfo{purpose: p.purpose, relays: p.Hops(), state: "ready", age: time.Since(p.Created())}
 		if p.draining {
