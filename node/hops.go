@@ -32,7 +32,11 @@ type FewRelaysError struct {
 
 // Error says what is missing in words.
 func (e *FewRelaysError) Error() string {
-	return fmt.Sprintf("needs %d %ss, knows %d", e.Need, e.What, e.Know)
+	plural := "s"
+	if e.Need == 1 {
+		plural = ""
+	}
+	return fmt.Sprintf("needs %d %s%s, knows %d", e.Need, e.What, plural, e.Know)
 }
 
 // chooser chooses the relays of paths from the node's own view. The first one

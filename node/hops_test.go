@@ -111,7 +111,7 @@ func TestPathWaitsForNeighbourhoods(t *testing.T) {
 	}
 	v = hopsView(t, []string{"10.1.0.1:1", "10.2.0.2:1", "10.3.0.1:1"}, 0)
 	c, _ = newChooser(v, "")
-	if _, err = c.path(3, true); err == nil || err.Error() != "needs 1 super nodes, knows 0" {
+	if _, err = c.path(3, true); err == nil || err.Error() != "needs 1 super node, knows 0" {
 		t.Errorf("got %v", err)
 	}
 }

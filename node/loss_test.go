@@ -38,15 +38,23 @@ func TestReadSurvivesRelays(t *testing.T) {
 		done <- result{b, err}
 	}()
 	killed := 0
-	for killed < 3 {
+	for killed < 3 && len(done) == 0 {
 		eventually(t, 30*time.Second, "a reading path in use", func() bool {
+			if len(done) > 0 {
+				return true
+			}
 			reader.paths.mu.Lock()
 			defer reader.paths.mu.Unlock()
 			for p := range reader.paths.live {
 				if in, _ := p.Traffic(); p.purpose != purposeRead || in < 1<<20 || p.Err() != nil {
 					continue
 				}
-				n := byID[p.hops[killed%3].Node] // the entry, the second, the third
+				var n *Node
+				for i := range 3 { // the entry first, then the second, then the third
+					if n = byID[p.hops[(killed+i)%3].Node]; n != nil {
+						break
+					}
+				}
 				if n == nil {
 					continue
 				}
@@ -57,6 +65,9 @@ func TestReadSurvivesRelays(t *testing.T) {
 			}
 			return false
 		})
+	}
+	if killed == 0 {
+		t.Error("the read was over before a relay died")
 	}
 	r := <-done
 	if r.err != nil || !bytes.Equal(r.b, content) {

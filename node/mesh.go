@@ -55,7 +55,7 @@ type server interface {
 	Onion() [32]byte
 }
 
-func newMesh(c meshConfig) (_ *mesh, err error) {
+func newMesh(c meshConfig) (made *mesh, err error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -64,6 +64,7 @@ func newMesh(c meshConfig) (_ *mesh, err error) {
 	defer func() {
 		if err != nil {
 			m.Close()
+			made = nil
 		}
 	}()
 	name := func(file string) string {

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"github.com/gofrs/flock"
 	"golang.org/x/time/rate"
@@ -21,8 +21,7 @@ import (
 
 // Node is one running peer. All its methods are safe for concurrent use.
 type Node struct {
-	cfg     Config
-	started time.Time
+	cfg Config
 
 	lock    *flock.Flock
 	cache   *cache.Cache
@@ -43,17 +42,18 @@ type Node struct {
 // New starts a node. It returns as soon as the node runs; whether it has found
 // others yet, Status tells. ctx bounds the start only. ErrInUse and ErrNewer
 // are about the data directory.
-func New(ctx context.Context, cfg Config) (_ *Node, err error) {
+func New(ctx context.Context, cfg Config) (started *Node, err error) {
 	if cfg, err = cfg.complete(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, started: time.Now()}
+	n := &Node{cfg: cfg}
 	if n.lock, err = claim(cfg.Data); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			n.Close()
+			started = nil
 		}
 	}()
 	at := func(name string) string { return filepath.Join(cfg.Data, name) }
@@ -149,17 +149,19 @@ func (n *Node) Close() error {
 	n.closing.Do(func() {
 		var errs []error
 		add := func(err error) { errs = append(errs, err) }
-		if n.fetch != nil {
-			add(n.fetch.Close()) // waiting readers get an error
-		}
-		if n.search != nil {
-			add(n.search.Close())
-		}
-		if n.publish != nil {
-			add(n.publish.Close()) // session keys are erased
-		}
-		if n.lookups != nil {
-			add(n.lookups.Close())
+		if n.lookups != nil { // so is all that useNetwork started
+			var wg sync.WaitGroup
+			var mu sync.Mutex
+			// Side by side: each says goodbye on paths of its own.
+			for _, part := range []io.Closer{n.fetch, n.search, n.publish, n.lookups} {
+				wg.Go(func() {
+					err := part.Close()
+					mu.Lock()
+					defer mu.Unlock()
+					add(err)
+				})
+			}
+			wg.Wait()
 		}
 		if n.mesh != nil && n.mesh.t != nil {
 			n.mesh.t.intake.close() // no new circuits
