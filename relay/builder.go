@@ -50,7 +50,7 @@ type Builder struct {
 	Quiet       time.Duration // how long nothing may arrive while something should, before the far end is asked for a sign of life; 500 ms
 	Dead        time.Duration // how long that sign may take, at least; longer on slow paths; 2 s
 	KeepAlive   time.Duration // a sign of life on an idle path; 15 s
-	Window      int           // bytes that a stream's other side may send ahead; 16 MiB, at most that, at least 4 MiB
+	Window      int           // bytes that a stream's other side may come to send ahead, if the way is fast and long; 16 MiB, at most that; a stream begins with 4 MiB
 	Now         func() time.Time
 }
 

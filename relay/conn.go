@@ -25,6 +25,7 @@ type Conn struct {
 	err    error // why no more will arrive or leave; guarded by mu
 	credit int   // cells that we may send; guarded by mu
 	ahead  int   // cells that the other side may send; guarded by mu
+	ready  bool  // the handshake is over, data may come; guarded by mu
 	ended  bool  // its END has arrived; guarded by mu
 	gone   bool  // removed from the path; guarded by mu
 
@@ -37,6 +38,9 @@ type Conn struct {
 	now     *frame        // what is being read
 	rest    []byte        // of it
 	owed    int           // cells read, whose credit was not given back yet
+	window  int           // cells that the other side may send ahead at present
+	rtt     time.Duration // of the handshake, end to end; 0 on a publisher's side
+	since   time.Time     // the first of the owed cells was read
 	eof     bool          // END was read and verified
 
 	writing chan struct{} // token; guards what follows
@@ -49,7 +53,7 @@ type Conn struct {
 
 func newConn(p *Path) *Conn {
 	return &Conn{
-		p: p, credit: wire.InitialWindow, ahead: wire.InitialWindow,
+		p: p, credit: wire.InitialWindow, window: wire.InitialWindow,
 		failed: make(chan struct{}), readable: make(chan struct{}, 1), writable: make(chan struct{}, 1),
 		rdl: newDeadline(), wdl: newDeadline(),
 		reading: make(chan struct{}, 1), writing: make(chan struct{}, 1), late: make(chan struct{}, 1),
@@ -58,17 +62,19 @@ func newConn(p *Path) *Conn {
 
 func (c *Conn) keys(tx, rx [32]byte) { c.tx, c.rx = newRecord(&tx), newRecord(&rx) }
 
-// begin starts the stream after its handshake: grants what the window is
-// beyond the initial one.
+// begin starts the stream after its handshake.
 func (c *Conn) begin() error {
 	if !c.p.spawn(c.flushLate) {
 		return c.p.Err()
 	}
-	more := min(c.p.b.Window/wire.FrameSize, wire.MaxWindow) - wire.InitialWindow
-	if more <= 0 {
-		return nil
-	}
-	return c.giveCredit(more)
+	return nil
+}
+
+// allow lets the other side send from now on.
+func (c *Conn) allow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ready, c.ahead = true, wire.InitialWindow
 }
 
 // First gives the bytes that came with the reader's first message; nil on the
@@ -116,6 +122,7 @@ func (c *Conn) cell(f *frame) error {
 		}
 		select {
 		case c.joined <- msg: // nil on a publisher's side, so never there
+			c.allow() // data may be right behind
 			return nil
 		default:
 		}
@@ -130,7 +137,7 @@ func (c *Conn) arrive(f *frame) error {
 		f.free()
 		return nil
 	}
-	if c.ended || (f.h.Cmd == wire.CmdData && c.ahead == 0) {
+	if !c.ready || c.ended || (f.h.Cmd == wire.CmdData && c.ahead == 0) {
 		f.free()
 		return errProtocol
 	}
@@ -232,13 +239,15 @@ func (c *Conn) Close() error {
 		c.now.free()
 		c.now = nil
 	}
+	c.rx = nil
 	<-c.reading
 	c.writing <- struct{}{}
 	c.closed = true
 	if c.part != nil {
 		c.part.free()
-		c.part = nil
+		c.part, c.n = nil, 0
 	}
+	c.tx = nil
 	<-c.writing
 	if reset {
 		return c.abort()

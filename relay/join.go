@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"wanderfs/relay/wire"
 )
@@ -34,11 +35,13 @@ func (p *Path) Join(ctx context.Context, keys wire.SessionKeys, join [32]byte, f
 		return nil, err
 	}
 	p.life.active()
+	start := time.Now()
 	if err := p.send(wire.CmdJoin, c.id, b); err != nil {
 		return nil, err
 	}
 	select {
 	case answer := <-c.joined:
+		c.rtt = min(time.Since(start), 2*time.Second)
 		s, err := finish(hs, answer[:])
 		if err != nil {
 			c.Close()

@@ -155,6 +155,7 @@ func (l *Listener) greet(c *Conn) error {
 	s.erase()
 	c.keys(k.ToReader, k.ToSession)
 	k = wire.StreamKeys{}
+	c.allow()
 	if err := l.p.send(wire.CmdOpened, c.id, out[:]); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"wanderfs/relay/wire"
 )
@@ -36,11 +37,11 @@ func (c *Conn) next() error {
 	if c.now != nil {
 		c.now.free()
 		c.now = nil
-		c.owed++
-		if step := max(64, min(c.p.b.Window/wire.FrameSize, wire.MaxWindow)/4); c.owed >= step {
-			n := c.owed
-			c.owed = 0
-			if err := c.giveCredit(n); err != nil {
+		if c.owed++; c.owed == 1 {
+			c.since = time.Now()
+		}
+		if c.owed >= max(wire.InitialWindow, c.window)/4 {
+			if err := c.giveBack(); err != nil {
 				return err
 			}
 		}
@@ -94,4 +95,21 @@ func (c *Conn) await() (*frame, error) {
 			return nil, os.ErrDeadlineExceeded
 		}
 	}
+}
+
+// giveBack gives credit for what was read, and more if the stream is read so
+// fast that the window, not the way, would hold it up: a slow reader must not
+// pile up megabytes at the gateway.
+func (c *Conn) giveBack() error {
+	n := c.owed
+	limit := min(c.p.b.Window/wire.FrameSize, wire.MaxWindow)
+	if took := time.Since(c.since); c.window < limit && took > 0 {
+		want := float64(n) * float64(2*c.rtt) / float64(took) // two round trips at this rate
+		if more := int(min(want, float64(limit))) - c.window; more > 0 {
+			n += more
+			c.window += more
+		}
+	}
+	c.owed = 0
+	return c.giveCredit(n)
 }
