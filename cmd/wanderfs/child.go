@@ -58,7 +58,7 @@ func startChild(cfg childConfig) (*child, error) {
 	args := append(cfg.Wrapper[:len(cfg.Wrapper):len(cfg.Wrapper)], cfg.Program)
 	if cfg.Mount {
 		c.mnt = filepath.Join(cfg.Dir, "drive")
-		if err := os.MkdirAll(c.mnt, 0o700); err != nil {
+		if err := os.Mkdir(c.mnt, 0o700); err != nil && !errors.Is(err, os.ErrExist) { // a killed node leaves a dead mount, which cannot be looked at
 			return nil, err
 		}
 		args = append(args, "mount", c.mnt)
