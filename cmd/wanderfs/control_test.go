@@ -61,12 +61,16 @@ func TestWithoutVerificationLiesAreReturned(t *testing.T) {
 	}
 }
 
-// noRepair never goes back to a gateway when a path to it died.
-var noRepair = change{"node/fetch/manage.go", "c.after = now.Add(min(", "c.after = now.Add(time.Hour + min("}
+// noRepair lets a reader build two paths and no more.
+var noRepair = []change{
+	{"node/reader.go", "	\"math/rand/v2\"\n", "	\"math/rand/v2\"\n	\"sync/atomic\"\n"},
+	{"node/reader.go", "// readConn is a joined stream", "var dials atomic.Int32\n\n// readConn is a joined stream"},
+	{"node/reader.go", "	path, err := r.f.paths.build(", "	if dials.Add(1) > 2 {\n		return nil, fmt.Errorf(\"no more\")\n	}\n	path, err := r.f.paths.build("},
+}
 
 func TestWithoutRepairAReadEnds(t *testing.T) {
 	w := newWorld(t, 64)
-	if err := longRead(t, w, build(t, noRepair)); err == nil {
+	if err := longRead(t, w, build(t, noRepair...)); err == nil {
 		t.Error("not noticed: paths died and nothing took their place")
 	}
 }
