@@ -96,12 +96,20 @@ func (l library) Space() fs.Space {
 }
 
 // driveFile and driveDir translate errors.
-type driveFile struct{ fs.File }
+type driveFile struct{ nodeFile }
+
+// nodeFile is a node's open file; the drive waits while its bytes arrive.
+type nodeFile interface {
+	fs.File
+	fs.Progress
+}
 
 func (f driveFile) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	n, err := f.File.ReadAt(ctx, p, off)
+	n, err := f.nodeFile.ReadAt(ctx, p, off)
 	return n, drive(err)
 }
+
+var _ fs.Progress = driveFile{}
 
 type driveDir struct{ *chunk.Dir }
 

@@ -237,7 +237,7 @@ func (l *link) write(conn io.Writer) error {
 func (l *link) read(conn io.Reader) error {
 	// A buffer for headers and small ranges; a block's bytes go from the
 	// connection to where they stay.
-	in := bufio.NewReaderSize(&progressReader{r: conn, since: &l.since, got: &l.got}, 64<<10)
+	in := bufio.NewReaderSize(&progressReader{r: conn, since: &l.since, got: &l.got, all: &l.t.got}, 64<<10)
 	var h [AnswerSize]byte
 	for {
 		if _, err := io.ReadFull(in, h[:]); err != nil {
@@ -334,12 +334,14 @@ type progressReader struct {
 	r     io.Reader
 	since *atomic.Int64
 	got   *atomic.Int64
+	all   *atomic.Int64 // of the task
 	n     int
 }
 
 func (r *progressReader) Read(p []byte) (int, error) {
 	n, err := r.r.Read(p)
 	r.got.Add(int64(n))
+	r.all.Add(int64(n))
 	if r.n += n; r.n >= trickle {
 		r.n = 0
 		r.since.Store(time.Now().UnixNano())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wanderfs/cache/chunk"
@@ -21,6 +22,7 @@ type Task struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // dials, look-ups, links, verifications
 	wake   chan struct{}  // capacity 1: run has something to do
+	got    atomic.Int64   // bytes that came over all links, headers too
 
 	mu       sync.Mutex // guards all below, and the fields of fetch, part, req, link
 	closed   bool
