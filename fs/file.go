@@ -137,6 +137,31 @@ func (f *file) lastError() string {
 type fileHandle struct {
 	f  *file
 	of File
+
+	mu     sync.Mutex
+	failed error     // of the last read; guarded by mu
+	until  time.Time // how long it answers for reads that follow at once; guarded by mu
+}
+
+// again is how long a read that ran into its deadline answers for the next
+// ones. The kernel asks again, page by page, for what reading ahead did not
+// get; the program would wait for the deadline once more each time.
+const again = time.Second // ours
+
+// recent returns the error of a read that failed just now.
+func (h *fileHandle) recent() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if time.Now().Before(h.until) {
+		return h.failed
+	}
+	return nil
+}
+
+func (h *fileHandle) note(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.failed, h.until = err, time.Now().Add(again)
 }
 
 func (h *fileHandle) Read(ctx context.Context, req *fuse.ReadRequest, resp *fuse.ReadResponse) error {
@@ -144,12 +169,18 @@ func (h *fileHandle) Read(ctx context.Context, req *fuse.ReadRequest, resp *fuse
 	if cap(p) < req.Size {
 		p = make([]byte, 0, req.Size)
 	}
+	if err := h.recent(); err != nil {
+		return errno(ctx, err)
+	}
 	n, err := h.readAt(ctx, p[:req.Size], req.Offset)
 	if err != nil && !errors.Is(err, io.EOF) {
 		// A part must not be returned: the kernel takes it for the end.
 		h.f.failed(err)
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 			err = ErrStalled
+		}
+		if errors.Is(err, ErrStalled) || errors.Is(err, ErrNoSource) {
+			h.note(err)
 		}
 		return errno(ctx, err)
 	}

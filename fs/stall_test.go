@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -296,4 +297,42 @@ func TestUnmountedByUser(t *testing.T) {
 	}
 	closeInTime(t, d)
 	closeInTime(t, d)
+}
+
+// asked counts the reads that reach the files of a Library.
+type asked struct {
+	fs.Library
+	n atomic.Int32
+}
+
+type askedFile struct {
+	fs.File
+	l *asked
+}
+
+func (l *asked) Open(ctx context.Context, root, r chunk.Ref) (fs.File, error) {
+	f, err := l.Library.Open(ctx, root, r)
+	return askedFile{f, l}, err
+}
+
+func (f askedFile) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	f.l.n.Add(1)
+	return f.File.ReadAt(ctx, p, off)
+}
+
+// TestStalledReadWaitsOnce is for the kernel, which asks once more for each
+// page that reading ahead did not get: a program waited for the deadline
+// twice and more.
+func TestStalledReadWaitsOnce(t *testing.T) {
+	l := fusetest.NewLibrary()
+	hang(l, "read")
+	a := &asked{Library: l}
+	d := fusetest.Mount(t, fs.Config{Library: a, ReadTimeout: 200 * time.Millisecond})
+	f := l.File(make([]byte, 1<<20))
+	if out, _ := d.Try(t, "cat $M/hash/"+f.Ref.Name()); !strings.Contains(out, "Input/output error") {
+		t.Errorf("stalled read: got %q, want EIO", out)
+	}
+	if got := a.n.Load(); got != 1 {
+		t.Errorf("the library was asked %d times, want once", got)
+	}
 }
