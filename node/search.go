@@ -154,7 +154,7 @@ func (s *searcher) search(ctx context.Context, query string) (*Results, error) {
 func (s *searcher) open(query string) (*listing, error) {
 	q, err := index.ParseQuery(query)
 	if err != nil {
-		return nil, fmt.Errorf("search: %w", err)
+		return nil, err
 	}
 	q.Seed = s.seed
 	s.mu.Lock()
@@ -222,14 +222,11 @@ func (l *listing) ask(ctx context.Context) {
 	defer cancel()
 	path, err := l.s.pool.take(ctx)
 	if err != nil {
-		l.set(nil, fmt.Errorf("search: %w", err), true)
+		l.set(nil, err, true)
 		return
 	}
 	defer path.Close()
 	rows, err := index.SearchEach(ctx, l.s.network, path, l.q, func(rows []chunk.Result) { l.set(rows, nil, false) })
-	if err != nil {
-		err = fmt.Errorf("search: %w", err)
-	}
 	l.set(rows, err, true)
 }
 
