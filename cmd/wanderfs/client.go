@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/dustin/go-humanize"
@@ -143,11 +144,11 @@ func searchCommand() *cobra.Command {
 	return c
 }
 
-// printable makes a name from elsewhere safe for a terminal.
+// printable makes a name from elsewhere safe for a terminal: what could move
+// the cursor or turn the writing round is escaped.
 func printable(name string) string {
-	q := fmt.Sprintf("%+q", name)
-	if plain := q[1 : len(q)-1]; plain == name {
-		return name
+	if q := strconv.Quote(name); q[1:len(q)-1] != name {
+		return q
 	}
-	return fmt.Sprintf("%q", name)
+	return name
 }

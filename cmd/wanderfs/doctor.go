@@ -49,7 +49,7 @@ func doctorCommand() *cobra.Command {
 		for _, check := range []func() finding{
 			func() finding { return checkFuse(out) },
 			checkDevice,
-			func() finding { return checkMountpoint(point) },
+			func() finding { return checkMountpoint(c.Context(), point, *data) },
 			func() finding { return checkData(*data) },
 			checkClock,
 			func() finding { return checkNode(c.Context(), *data) },
@@ -107,7 +107,12 @@ func checkDevice() finding {
 	return good("/dev/fuse", "can be opened")
 }
 
-func checkMountpoint(at string) finding {
+func checkMountpoint(ctx context.Context, at, data string) finding {
+	client := dial(data)
+	defer client.Close()
+	if s, err := client.Status(ctx); err == nil && s.Drive.Mountpoint == at {
+		return good("mountpoint", at+" is this node's drive")
+	}
 	err := fs.CheckMountpoint(at)
 	switch {
 	case err == nil:
