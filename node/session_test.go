@@ -132,10 +132,11 @@ func TestLostGatewayIsReplaced(t *testing.T) {
 		return again && s.ready() == 3
 	})
 	t.Logf("replaced after %v", time.Since(begin))
-	reader := labNode(t, relays[0].Status().Addrs, nil)
-	if lost == relays[0].mesh.t.id {
-		reader = labNode(t, relays[1].Status().Addrs, nil)
+	alive := relays[0]
+	if lost == alive.mesh.t.id {
+		alive = relays[1]
 	}
+	reader := labNode(t, alive.Status().Addrs, nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	eventually(t, 20*time.Second, "the reader", func() bool { return reader.Status().Ready })
