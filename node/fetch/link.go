@@ -167,10 +167,10 @@ func (l *link) flush() {
 	}
 }
 
-// run dials and then reads answers until the connection ends.
-func (l *link) run(first []byte) {
+// run dials by route and then reads answers until the connection ends.
+func (l *link) run(route Route, first []byte) {
 	defer l.cancel()
-	conn, err := l.cand.route.Dial(l.ctx, first)
+	conn, err := route.Dial(l.ctx, first)
 	if err != nil {
 		l.t.linkEnded(l, false)
 		return

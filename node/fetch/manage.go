@@ -359,6 +359,7 @@ func (t *Task) dialLocked(c *candidate) {
 	first := l.pending
 	l.pending = nil
 	t.links = append(t.links, l)
+	route := l.cand.route // a search may replace it from now on
 	t.wg.Go(func() {
 		limit := time.AfterFunc(dialLimit, func() {
 			t.mu.Lock()
@@ -368,7 +369,7 @@ func (t *Task) dialLocked(c *candidate) {
 			}
 		})
 		defer limit.Stop()
-		l.run(first)
+		l.run(route, first)
 	})
 }
 
