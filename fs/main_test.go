@@ -28,6 +28,8 @@ func init() {
 		"write":   writeChild,
 		"sticky":  stickyChild,
 		"mapping": mappingChild,
+		"noisy":   noisyChild,
+		"blocked": blockedChild,
 	}
 }
 

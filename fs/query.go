@@ -375,7 +375,7 @@ func (q *query) Setxattr(ctx context.Context, req *fuse.SetxattrRequest) error {
 		return nil
 	}
 	if on {
-		return errno(ctx, q.t.lib.Keep(q.name))
+		return local(q.t.lib.Keep(q.name))
 	}
-	return errno(ctx, q.t.lib.Drop(q.name))
+	return local(q.t.lib.Drop(q.name))
 }

@@ -72,7 +72,7 @@ func (d *searchDir) Mkdir(ctx context.Context, req *fuse.MkdirRequest) (fusefs.N
 		return nil, eROFS
 	}
 	if err := d.t.lib.Keep(req.Name); err != nil {
-		return nil, errno(ctx, err)
+		return nil, local(err)
 	}
 	return d.query(req.Name), nil
 }
@@ -84,7 +84,7 @@ func (d *searchDir) Remove(ctx context.Context, req *fuse.RemoveRequest) error {
 	}
 	if d.kept(req.Name) {
 		if err := d.t.lib.Drop(req.Name); err != nil {
-			return errno(ctx, err)
+			return local(err)
 		}
 	}
 	d.mu.Lock()

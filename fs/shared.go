@@ -125,12 +125,10 @@ func (n *sharedNode) hold(fn func(fd int) error) error {
 // open opens what n is.
 func (n *sharedNode) open(flags int) (fd int, err error) {
 	err = n.hold(func(at int) error {
-		for {
+		return finish(func() error {
 			fd, err = unix.Open(procPath(at), flags|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-			if err != unix.EINTR {
-				return err
-			}
-		}
+			return err
+		})
 	})
 	return fd, err
 }
@@ -304,9 +302,9 @@ func (n *sharedNode) sync(dataOnly bool) error {
 	}
 	defer unix.Close(fd)
 	if dataOnly {
-		return unix.Fdatasync(fd)
+		return finish(func() error { return unix.Fdatasync(fd) })
 	}
-	return unix.Fsync(fd)
+	return finish(func() error { return unix.Fsync(fd) })
 }
 
 func (n *sharedNode) getxattr(size int64, req *fuse.GetxattrRequest, resp *fuse.GetxattrResponse) error {
@@ -344,11 +342,11 @@ func (n *sharedNode) setxattr(ctx context.Context, name string, value []byte) er
 	}
 	path, err := n.path()
 	if err != nil {
-		return errno(ctx, err)
+		return local(err)
 	}
 	s := n.fs.s.State(path)
 	if s.Ref.IsZero() {
 		return eNODATA
 	}
-	return errno(ctx, n.fs.t.lib.Pin(s.Ref, on))
+	return local(n.fs.t.lib.Pin(s.Ref, on))
 }

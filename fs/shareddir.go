@@ -29,7 +29,7 @@ type sharedDir struct {
 func (d *sharedDir) Attr(ctx context.Context, a *fuse.Attr) error {
 	st, err := d.stat()
 	if err != nil {
-		return errno(ctx, err)
+		return local(err)
 	}
 	fillAttr(a, &st)
 	if d.up == nil {
@@ -92,7 +92,7 @@ func (d *sharedDir) Lookup(ctx context.Context, req *fuse.LookupRequest, resp *f
 		return err
 	})
 	if err != nil {
-		return nil, errno(ctx, err)
+		return nil, local(err)
 	}
 	resp.EntryValid = brief
 	return n, nil
@@ -112,7 +112,7 @@ func (d *sharedDir) make(ctx context.Context, name string, fn func(dir int, base
 		}
 		return err
 	})
-	return n, path, errno(ctx, err)
+	return n, path, local(err)
 }
 
 // ownAt is own for what was made without opening it.
@@ -190,7 +190,11 @@ func (d *sharedDir) Create(ctx context.Context, req *fuse.CreateRequest, resp *f
 	var fd int
 	n, path, err := d.make(ctx, req.Name, func(dir int, base string) (err error) {
 		flags := int(req.Flags)&keep | unix.O_CREAT | unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK
-		if fd, err = unix.Openat(dir, base, flags, unixMode(req.Mode)); err != nil {
+		err = finish(func() error {
+			fd, err = unix.Openat(dir, base, flags, unixMode(req.Mode))
+			return err
+		})
+		if err != nil {
 			return err
 		}
 		return own(fd, &req.Header, req.Mode)
@@ -216,7 +220,7 @@ func (d *sharedDir) Create(ctx context.Context, req *fuse.CreateRequest, resp *f
 func (d *sharedDir) Remove(ctx context.Context, req *fuse.RemoveRequest) error {
 	path, err := d.unlink(req)
 	if err != nil {
-		return errno(ctx, err)
+		return local(err)
 	}
 	d.fs.s.Removed(path)
 	return nil
@@ -272,7 +276,7 @@ func (d *sharedDir) Rename(ctx context.Context, req *fuse.RenameRequest, newDir 
 	}
 	from, into, err := d.rename(req.OldName, to, req.NewName)
 	if err != nil {
-		return errno(ctx, err)
+		return local(err)
 	}
 	d.fs.s.Renamed(from, into)
 	return nil
@@ -318,22 +322,22 @@ func (d *sharedDir) Setattr(ctx context.Context, req *fuse.SetattrRequest, _ *fu
 	if req.Valid.Size() {
 		return eISDIR
 	}
-	return errno(ctx, d.hold(func(fd int) error { return change(fd, req) }))
+	return local(d.hold(func(fd int) error { return change(fd, req) }))
 }
 
 func (d *sharedDir) Fsync(ctx context.Context, _ *fuse.FsyncRequest) error {
-	return errno(ctx, d.sync(false))
+	return local(d.sync(false))
 }
 
 func (d *sharedDir) Access(ctx context.Context, req *fuse.AccessRequest) error {
-	return errno(ctx, d.access(req.Mask))
+	return local(d.access(req.Mask))
 }
 
 // Open opens the folder itself, to say at once what hinders.
 func (d *sharedDir) Open(ctx context.Context, _ *fuse.OpenRequest, _ *fuse.OpenResponse) (fusefs.Handle, error) {
 	fd, err := d.open(unix.O_RDONLY | unix.O_DIRECTORY)
 	if err != nil {
-		return nil, errno(ctx, err)
+		return nil, local(err)
 	}
 	return &sharedDirHandle{fd: fd}, nil
 }
@@ -367,7 +371,7 @@ func (h *sharedDirHandle) ReadDirAll(ctx context.Context) ([]fuse.Dirent, error)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if _, err := unix.Seek(h.fd, 0, unix.SEEK_SET); err != nil {
-		return nil, errno(ctx, err)
+		return nil, local(err)
 	}
 	var ents []fuse.Dirent
 	buf := make([]byte, 64<<10)
@@ -377,7 +381,7 @@ func (h *sharedDirHandle) ReadDirAll(ctx context.Context) ([]fuse.Dirent, error)
 			continue
 		}
 		if err != nil {
-			return nil, errno(ctx, err)
+			return nil, local(err)
 		}
 		if n <= 0 {
 			return ents, nil

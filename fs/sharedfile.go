@@ -37,7 +37,7 @@ func (f *sharedFile) Attr(ctx context.Context, a *fuse.Attr) error {
 		f.mu.Unlock()
 	}
 	if err != nil {
-		return errno(ctx, err)
+		return local(err)
 	}
 	fillAttr(a, &st)
 	return nil
@@ -62,14 +62,14 @@ func (f *sharedFile) Readlink(ctx context.Context, _ *fuse.ReadlinkRequest) (tar
 		}
 		return err
 	})
-	return target, errno(ctx, err)
+	return target, local(err)
 }
 
 func (f *sharedFile) Open(ctx context.Context, req *fuse.OpenRequest, _ *fuse.OpenResponse) (fusefs.Handle, error) {
 	const keep = unix.O_ACCMODE | unix.O_SYNC | unix.O_DSYNC
 	fd, err := f.open(int(req.Flags) & keep)
 	if err != nil {
-		return nil, errno(ctx, err)
+		return nil, local(err)
 	}
 	return f.opened(fd, !req.Flags.IsReadOnly()), nil
 }
@@ -129,23 +129,23 @@ func (f *sharedFile) Setattr(ctx context.Context, req *fuse.SetattrRequest, _ *f
 		f.wrote()
 		f.settled()
 		if err != nil {
-			return errno(ctx, err)
+			return local(err)
 		}
 	}
 	f.mu.Lock()
 	if h := f.anyLocked(false); h != nil {
 		defer f.mu.Unlock()
-		return errno(ctx, change(h.fd, req))
+		return local(change(h.fd, req))
 	}
 	f.mu.Unlock()
-	return errno(ctx, f.hold(func(fd int) error { return change(fd, req) }))
+	return local(f.hold(func(fd int) error { return change(fd, req) }))
 }
 
 func (f *sharedFile) truncate(size int64) error {
 	f.mu.Lock()
 	if h := f.anyLocked(true); h != nil {
 		defer f.mu.Unlock()
-		return unix.Ftruncate(h.fd, size)
+		return finish(func() error { return unix.Ftruncate(h.fd, size) })
 	}
 	f.mu.Unlock()
 	fd, err := f.open(unix.O_WRONLY)
@@ -153,7 +153,7 @@ func (f *sharedFile) truncate(size int64) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return unix.Ftruncate(fd, size)
+	return finish(func() error { return unix.Ftruncate(fd, size) })
 }
 
 // Fsync returns when the file is on disk.
@@ -167,15 +167,15 @@ func (f *sharedFile) Fsync(ctx context.Context, req *fuse.FsyncRequest) error {
 	if fd >= 0 { // a copy: the handle may be released meanwhile
 		defer unix.Close(fd)
 		if req.Flags&1 != 0 {
-			return errno(ctx, unix.Fdatasync(fd))
+			return local(finish(func() error { return unix.Fdatasync(fd) }))
 		}
-		return errno(ctx, unix.Fsync(fd))
+		return local(finish(func() error { return unix.Fsync(fd) }))
 	}
-	return errno(ctx, f.sync(req.Flags&1 != 0))
+	return local(f.sync(req.Flags&1 != 0))
 }
 
 func (f *sharedFile) Access(ctx context.Context, req *fuse.AccessRequest) error {
-	return errno(ctx, f.access(req.Mask))
+	return local(f.access(req.Mask))
 }
 
 func (f *sharedFile) Getxattr(_ context.Context, req *fuse.GetxattrRequest, resp *fuse.GetxattrResponse) error {
@@ -214,7 +214,7 @@ func (h *sharedHandle) Read(ctx context.Context, req *fuse.ReadRequest, resp *fu
 			continue
 		}
 		if err != nil {
-			return errno(ctx, err)
+			return local(err)
 		}
 		if n == 0 {
 			break
@@ -239,7 +239,7 @@ func (h *sharedHandle) Write(ctx context.Context, req *fuse.WriteRequest, resp *
 			if resp.Size > 0 {
 				return nil // the next write tells
 			}
-			return errno(ctx, err)
+			return local(err)
 		}
 		resp.Size += n
 	}
@@ -249,7 +249,9 @@ func (h *sharedHandle) Write(ctx context.Context, req *fuse.WriteRequest, resp *
 func (h *sharedHandle) FAllocate(ctx context.Context, req *fuse.FAllocateRequest) error {
 	h.n.begin()
 	defer h.n.wrote()
-	return errno(ctx, unix.Fallocate(h.fd, uint32(req.Mode), int64(req.Offset), int64(req.Length)))
+	return local(finish(func() error {
+		return unix.Fallocate(h.fd, uint32(req.Mode), int64(req.Offset), int64(req.Length))
+	}))
 }
 
 func (h *sharedHandle) Flush(context.Context, *fuse.FlushRequest) error { return nil }
@@ -266,5 +268,5 @@ func (h *sharedHandle) Release(ctx context.Context, _ *fuse.ReleaseRequest) erro
 	if h.writable {
 		f.settled()
 	}
-	return errno(ctx, err)
+	return local(err)
 }

@@ -117,7 +117,7 @@ func (t *tree) setPin(ctx context.Context, r chunk.Ref, typ fuse.DirentType, nam
 		return err
 	}
 	if err := t.lib.Pin(r, on); err != nil {
-		return errno(ctx, err)
+		return local(err)
 	}
 	if on {
 		t.hash.note(r, typ)
