@@ -10,7 +10,7 @@ import (
 type asking struct {
 	total int
 	b     []byte
-	cells int64 // counted in Relay.queued
+	cells int64 // taken from Relay.pool
 }
 
 var errNoRoom = errors.New("no room for a request")
@@ -48,7 +48,7 @@ func (e *farEnd) ask(f *frame) error {
 		return errProtocol
 	}
 	a.cells++
-	full := r.queued.Add(1) > r.limits.Queue/wire.FrameSize
+	full := r.pool.take(1)
 	whole := len(a.b) == a.total
 	if whole {
 		delete(e.asking, id)
@@ -62,7 +62,7 @@ func (e *farEnd) ask(f *frame) error {
 		return nil
 	}
 	e.c.wg.Go(func() {
-		defer r.queued.Add(-a.cells)
+		defer r.pool.give(a.cells)
 		e.answer(id, a.b)
 	})
 	return nil
@@ -81,7 +81,7 @@ func (e *farEnd) answer(id uint32, req []byte) {
 	h := &half{far: e, id: id}
 	head := wire.AppendAnswer(nil, status, len(b))
 	for first := true; first || len(b) > 0; first = false {
-		f := newFrame()
+		f := e.c.r.pool.get()
 		data := f.b[wire.TagSize+wire.HeaderSize : wire.TagSize+wire.HeaderSize+wire.MaxData]
 		n := copy(data, head)
 		head = nil

@@ -10,7 +10,10 @@ import (
 	"wanderfs/relay/wire"
 )
 
-var errProtocol = errors.New("protocol violated")
+var (
+	errProtocol = errors.New("protocol violated")
+	errStalled  = errors.New("circuit stalled for longest")
+)
 
 // circuit is one circuit at a relay. Its states:
 //
@@ -21,14 +24,15 @@ var errProtocol = errors.New("protocol violated")
 // run reads from prev. Going back, exactly one goroutine writes to prev: run
 // itself while created, back once middle, farEnd.write at a far end.
 type circuit struct {
-	r    *Relay
-	nb   *neighbour
-	prev stream
-	next stream // set once, before back starts
-	fwd  *layer
-	bwd  *layer
-	hash [32]byte // of the handshake; names the circuit to both ends
-	far  *farEnd  // used by run; set once
+	r              *Relay
+	nb             *neighbour
+	prev           stream
+	next           stream // set once, before back starts
+	fwd            *layer
+	bwd            *layer
+	hash           [32]byte // of the handshake; names the circuit to both ends
+	toPrev, toNext writing  // how prev and next take what is written
+	far            *farEnd  // used by run; set once
 
 	ctx    context.Context
 	cancel context.CancelFunc

@@ -1,4 +1,4 @@
 package relay
 
-// Queued gives how many frames wait in a relay's far ends.
-func Queued(r *Relay) int64 { return r.queued.Load() }
+// Held gives how many frames a relay holds.
+func Held(r *Relay) int64 { return r.pool.held.Load() }

@@ -18,7 +18,7 @@ func (c *circuit) extend(f *frame, e wire.Extend) (middle bool, err error) {
 	if err := c.sendCell(f); err != nil || l == nil {
 		return false, err
 	}
-	c.next = stream{Link: l, stall: c.r.limits.Stall}
+	c.next = stream{Link: l, stall: c.r.limits.Stall, pool: &c.r.pool, writes: &c.toNext}
 	c.wg.Go(c.back)
 	return true, nil
 }

@@ -109,7 +109,7 @@ func TestKill(t *testing.T) {
 					t.Fatalf("relay %d killed: relay %d still has circuits", i, k)
 				}
 			}
-			if got := relay.Queued(n.Relay(k)); got != 0 {
+			if got := relay.Held(n.Relay(k)); got != 0 {
 				t.Errorf("relay %d killed: relay %d holds %d frames", i, k, got)
 			}
 		}

@@ -130,7 +130,7 @@ func (e *farEnd) take() *frame {
 			return nil
 		case e.ponging:
 			e.ponging = false
-			return control(wire.CmdPong, 0, e.pong[:])
+			return e.control(wire.CmdPong, 0, e.pong[:])
 		case len(e.ready) == 0:
 			e.wake.Wait()
 			continue
@@ -154,27 +154,28 @@ func (h *half) takeLocked() *frame {
 	switch {
 	case h.reset, h.lost && h.q.n == 0:
 		h.reset, h.lost = false, false
-		return control(wire.CmdReset, h.id, []byte{byte(h.reason)})
+		return h.far.control(wire.CmdReset, h.id, []byte{byte(h.reason)})
 	case h.grant > 0:
 		var b [4]byte
 		n := h.grant
 		h.grant = 0
-		return control(wire.CmdWindow, h.id, wire.AppendWindow(b[:0], n))
+		return h.far.control(wire.CmdWindow, h.id, wire.AppendWindow(b[:0], n))
 	}
 	f := h.q.pop()
 	if f == nil {
 		return nil
 	}
 	h.since = time.Now()
-	h.far.c.r.queued.Add(-1)
 	f.h.Stream = h.id
 	f.h.Put(f.cell(wire.TagSize))
 	return f
 }
 
-// control makes a small cell at wire.TagSize.
-func control(cmd wire.Command, id uint32, data []byte) *frame {
+// control makes a small cell at wire.TagSize. It takes a frame even of a full
+// pool: the next one who reads makes room.
+func (e *farEnd) control(cmd wire.Command, id uint32, data []byte) *frame {
 	f := newFrame()
+	e.c.r.pool.charge(f)
 	wire.Header{Cmd: cmd, Len: len(data), Stream: id}.Put(f.cell(wire.TagSize))
 	copy(f.b[wire.TagSize+wire.HeaderSize:], data)
 	f.pad(wire.TagSize, len(data))
@@ -191,12 +192,11 @@ func (e *farEnd) close() {
 	}
 	e.closed = true
 	var dropped, ended []*half
-	freed := 0
 	for _, h := range e.ready {
-		freed += h.q.drop()
+		h.q.drop()
 	}
 	for _, h := range e.streams {
-		freed += h.q.drop()
+		h.q.drop()
 		h.gone = true
 		switch {
 		case h.peer == nil:
@@ -208,10 +208,9 @@ func (e *farEnd) close() {
 	}
 	clear(e.streams)
 	for _, a := range e.asking {
-		freed += int(a.cells)
+		e.c.r.pool.give(a.cells)
 	}
 	clear(e.asking)
-	e.c.r.queued.Add(int64(-freed))
 	e.ready = nil
 	listens := e.listens
 	e.listens = nil

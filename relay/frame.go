@@ -13,7 +13,8 @@ import (
 // that nothing is copied. There is room for wire.MaxHops layers and for the
 // tag that Go's GCM wants at the end.
 type frame struct {
-	off  int // where the cell begins; set by those who queue frames
+	off  int   // where the cell begins; set by those who queue frames
+	of   *pool // counts it until it is freed; nil: nobody does
 	data []byte
 	h    wire.Header
 	b    [wire.FrameSize + wire.TagSize*wire.MaxHops]byte
@@ -24,7 +25,10 @@ var frames = sync.Pool{New: func() any { return new(frame) }} // buffers only
 func newFrame() *frame { return frames.Get().(*frame) }
 
 func (f *frame) free() {
-	f.off, f.data, f.h = 0, nil, wire.Header{}
+	if f.of != nil {
+		f.of.give(1)
+	}
+	f.off, f.of, f.data, f.h = 0, nil, nil, wire.Header{}
 	frames.Put(f)
 }
 
@@ -42,6 +46,8 @@ const deadlineStep = 4 * time.Second // ours; how often deadlines are moved
 type stream struct {
 	Link
 	idle, stall time.Duration
+	pool        *pool    // of the frames that are read; nil: no bound
+	writes      *writing // nil: nobody looks
 	rset, wset  time.Time
 	head        [wire.TagSize]byte
 }
@@ -58,7 +64,7 @@ func (s *stream) readFrame(off int) (*frame, error) {
 	if _, err := io.ReadFull(s.Link, s.head[:]); err != nil {
 		return nil, err
 	}
-	f := newFrame()
+	f := s.pool.get()
 	copy(f.b[off:], s.head[:])
 	if _, err := io.ReadFull(s.Link, f.b[off+len(s.head):off+wire.FrameSize]); err != nil {
 		f.free()
@@ -73,11 +79,14 @@ func (s *stream) readFrame(off int) (*frame, error) {
 // writeFrame writes the frame at off. It keeps no hold of f.
 func (s *stream) writeFrame(f *frame, off int) error {
 	if s.stall > 0 {
-		if now := time.Now(); now.Sub(s.wset) > min(deadlineStep, s.stall/4) {
+		now := time.Now()
+		if now.Sub(s.wset) > min(deadlineStep, s.stall/4) {
 			s.wset = now
 			s.SetWriteDeadline(now.Add(s.stall))
 		}
+		s.writes.begin(now)
 	}
 	_, err := s.Link.Write(f.b[off : off+wire.FrameSize])
+	s.writes.end()
 	return err
 }

@@ -64,7 +64,7 @@ func (e *farEnd) listen(f *frame) error {
 
 // say queues one control cell for a stream that is none of the spliced ones.
 func (e *farEnd) say(id uint32, cmd wire.Command, data []byte) error {
-	f := control(cmd, id, data)
+	f := e.control(cmd, id, data)
 	f.h = wire.Header{Cmd: cmd, Len: len(data), Stream: id}
 	h := &half{far: e, id: id}
 	e.mu.Lock()
@@ -118,7 +118,7 @@ func (e *farEnd) splice(id uint32, j wire.Join) bool {
 		b.vanish()
 		return false
 	}
-	f := newFrame()
+	f := r.pool.get()
 	f.h = wire.Header{Cmd: wire.CmdOpen, Len: len(j.Msg)}
 	copy(f.b[wire.TagSize+wire.HeaderSize:], j.Msg)
 	f.pad(wire.TagSize, len(j.Msg))

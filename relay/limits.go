@@ -19,7 +19,7 @@ type Limits struct {
 	Stall        time.Duration // a write to a neighbour without progress; 20 s
 	Asks         int           // requests at a time on one circuit; 16
 	Streams      int           // at a time on one circuit; 512
-	Queue        int64         // bytes that wait at this gateway, all streams together; 128 MiB
+	Pool         int64         // bytes of frames held for others, all circuits together; 128 MiB
 	Joins        rate.Limit    // a second for one session, bursts of 4 s; 50
 	Creates      rate.Limit    // circuits a second from one neighbour, bursts of 8 s; 50
 	PerTarget    rate.Limit    // extensions a second to one node, bursts of 8 s; 50
@@ -41,7 +41,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Stall, 20*time.Second)
 	def(&l.Asks, 16)
 	def(&l.Streams, 512)
-	def(&l.Queue, 128<<20)
+	def(&l.Pool, 128<<20)
 	def(&l.Joins, 50)
 	def(&l.Creates, 50)
 	def(&l.PerTarget, 50)

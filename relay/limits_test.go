@@ -149,7 +149,7 @@ func TestHalfOpen(t *testing.T) {
 // stood still for longest goes first.
 func TestQueueBound(t *testing.T) {
 	const bound = 3 << 20
-	n := newNet(t, relaytest.Config{Window: 64 << 10, Limits: relay.Limits{Queue: bound}})
+	n := newNet(t, relaytest.Config{Window: 64 << 10, Limits: relay.Limits{Pool: bound}})
 	w := standing(t, n, 5, 4, 3)
 	// This reader's link is stuck, so that all waits at the gateway.
 	b := n.Builder()
@@ -175,7 +175,7 @@ func TestQueueBound(t *testing.T) {
 	if err := <-ended; !errors.Is(err, relay.ErrReset) {
 		t.Errorf("got %v, want %v", err, relay.ErrReset)
 	}
-	if got, want := relay.Queued(n.Relay(3)), int64(bound/wire.FrameSize+16); got > want {
+	if got, want := relay.Held(n.Relay(3)), int64(bound/wire.FrameSize+16); got > want {
 		t.Errorf("%d frames wait, want at most %d", got, want)
 	}
 	w.read = build(t, n, 0, 1, 2, 3) // others go on
@@ -241,7 +241,7 @@ func TestStuckWrite(t *testing.T) {
 			if got := n.Relay(i).Stats().Circuits; i == 2 && got != 0 || got > 1 {
 				t.Errorf("relay %d still has %d circuits", i, got)
 			}
-			if got := relay.Queued(n.Relay(i)); got != 0 {
+			if got := relay.Held(n.Relay(i)); got != 0 {
 				t.Errorf("relay %d still holds %d frames", i, got)
 			}
 		}

@@ -30,11 +30,9 @@ func (q *fifo) pop() *frame {
 	return f
 }
 
-// drop frees all frames and tells how many there were.
-func (q *fifo) drop() int {
-	n := q.n
+// drop frees all frames.
+func (q *fifo) drop() {
 	for f := q.pop(); f != nil; f = q.pop() {
 		f.free()
 	}
-	return n
 }

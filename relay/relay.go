@@ -48,7 +48,7 @@ type Relay struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // one for each Serve
 	bytes  atomic.Uint64
-	queued atomic.Int64 // frames that wait in far ends
+	pool   pool // of frames that it holds
 
 	mu         sync.Mutex
 	closed     bool
@@ -85,6 +85,7 @@ func New(cfg Config) (*Relay, error) {
 		targets:    map[wire.NodeID]*rate.Limiter{},
 		sessions:   map[wire.SessionNumber]*standing{},
 	}
+	r.pool.limit, r.pool.full = r.limits.Pool/wire.FrameSize, r.relieve
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r, nil
 }
@@ -141,7 +142,7 @@ func (r *Relay) admit(l Link) *circuit {
 	}
 	nb.circuits++
 	c := &circuit{r: r, nb: nb, links: []Link{l}}
-	c.prev = stream{Link: l, idle: r.limits.Idle, stall: r.limits.Stall}
+	c.prev = stream{Link: l, idle: r.limits.Idle, stall: r.limits.Stall, pool: &r.pool, writes: &c.toPrev}
 	c.ctx, c.cancel = context.WithCancel(r.ctx)
 	r.circuits[c] = struct{}{}
 	r.wg.Add(1)

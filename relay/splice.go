@@ -66,20 +66,14 @@ func (e *farEnd) pass(f *frame) error {
 // that it exceeds the credit.
 func (h *half) push(f *frame) bool {
 	e := h.far
-	r := e.c.r
-	if r.queued.Add(1) > r.limits.Queue/wire.FrameSize {
-		r.relieve()
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if h.gone || e.closed {
-		r.queued.Add(-1)
 		f.free()
 		return true
 	}
 	if f.h.Cmd == wire.CmdData {
 		if h.credit == 0 {
-			r.queued.Add(-1)
 			f.free()
 			return false
 		}
@@ -173,7 +167,7 @@ func (h *half) forgetLocked() {
 		return
 	}
 	h.gone, h.grant = true, 0
-	h.far.c.r.queued.Add(int64(-h.q.drop()))
+	h.q.drop()
 	if h.far.streams[h.id] == h {
 		delete(h.far.streams, h.id)
 		h.far.budget += wire.MaxWindow
@@ -207,35 +201,23 @@ func (h *half) lose(why wire.Reason) {
 	e.readyLocked(h)
 }
 
-// relieve makes room when too much waits: the stream that has moved nothing
-// for longest is reset.
-func (r *Relay) relieve() {
-	r.mu.Lock()
-	ends := make([]*farEnd, 0, len(r.circuits))
-	for c := range r.circuits {
-		c.mu.Lock()
-		if c.ends != nil {
-			ends = append(ends, c.ends)
+// longest gives the stream that has waited for longest, and since when, in
+// Unix nanoseconds; nil if none waits.
+func (e *farEnd) longest() (oldest *half, since int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, h := range e.streams {
+		if at := h.since.UnixNano(); h.q.n > 0 && (oldest == nil || at < since) {
+			oldest, since = h, at
 		}
-		c.mu.Unlock()
 	}
-	r.mu.Unlock()
-	var oldest *half
-	var since time.Time
-	for _, e := range ends {
-		e.mu.Lock()
-		for _, h := range e.streams {
-			if h.q.n > 0 && (oldest == nil || h.since.Before(since)) {
-				oldest, since = h, h.since
-			}
-		}
-		e.mu.Unlock()
-	}
-	if oldest == nil {
-		return
-	}
-	oldest.drop(wire.ReasonLost)
-	if oldest.peer != nil {
-		oldest.peer.drop(wire.ReasonLost)
+	return oldest, since
+}
+
+// lostBothWays resets a stream at both ends.
+func (h *half) lostBothWays() {
+	h.drop(wire.ReasonLost)
+	if h.peer != nil {
+		h.peer.drop(wire.ReasonLost)
 	}
 }
