@@ -29,24 +29,43 @@ func cpu(tb testing.TB, pid int) float64 {
 	return (user + system) / 100
 }
 
-// BenchmarkSixRelays copies random files of 256 MiB from mount to mount
-// through six relays, every node its own process, and verifies each byte. It
-// reports MiB/s, the processor seconds a GiB costs summed over all processes,
-// and the time to the first byte. Run it with -benchtime 4x.
-func BenchmarkSixRelays(b *testing.B) {
+// network starts the demo's processes, until the benchmark is over.
+func network(b *testing.B) *demo {
+	b.Helper()
 	if !haveFuse() {
 		b.Skip("fuse3 is not installed")
 	}
-	const size = 256 << 20
 	d := &demo{dir: b.TempDir(), out: io.Discard, program: build(b)}
-	if err := d.start(b.Context()); err != nil {
-		b.Fatal(err)
-	}
 	b.Cleanup(func() {
 		if err := d.close(); err != nil {
 			b.Error(err)
 		}
 	})
+	if err := d.start(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	return d
+}
+
+// shareRandom copies random bytes into the publisher's drive. It returns
+// where they are on the reader's, once they can be found, and their SHA-256.
+func shareRandom(b *testing.B, d *demo, name string, size int64) (file string, sum [32]byte) {
+	b.Helper()
+	h := sha256.New()
+	if err := writeFile(b.Context(), filepath.Join(d.publisher.mnt, "shared", name), io.TeeReader(io.LimitReader(rand.Reader, size), h)); err != nil {
+		b.Fatal(err)
+	}
+	cid := awaitPublished(b, d.publisher, name)
+	return filepath.Join(d.reader.mnt, "hash", cid), [32]byte(h.Sum(nil))
+}
+
+// BenchmarkSixRelays copies random files of 256 MiB from mount to mount
+// through six relays, every node its own process, and verifies each byte. It
+// reports MiB/s, the processor seconds a GiB costs summed over all processes,
+// and the time to the first byte. Run it with -benchtime 4x.
+func BenchmarkSixRelays(b *testing.B) {
+	const size = 256 << 20
+	d := network(b)
 	used := func() (sum float64) {
 		for _, c := range d.all() {
 			sum += cpu(b, c.cmd.Process.Pid)
@@ -59,12 +78,7 @@ func BenchmarkSixRelays(b *testing.B) {
 	for i := range b.N {
 		b.StopTimer()
 		name := fmt.Sprintf("benchmark%d.bin", i)
-		sum := sha256.New()
-		if err := writeFile(b.Context(), filepath.Join(d.publisher.mnt, "shared", name), io.TeeReader(io.LimitReader(rand.Reader, size), sum)); err != nil {
-			b.Fatal(err)
-		}
-		cid := awaitPublished(b, d.publisher, name)
-		file := filepath.Join(d.reader.mnt, "hash", cid)
+		file, sum := shareRandom(b, d, name, size)
 		before := used()
 		b.StartTimer()
 		start := time.Now()
@@ -81,7 +95,7 @@ func BenchmarkSixRelays(b *testing.B) {
 		first += f.after
 		b.StopTimer()
 		spent += used() - before
-		if string(got.Sum(nil)) != string(sum.Sum(nil)) {
+		if [32]byte(got.Sum(nil)) != sum {
 			b.Fatal("read other bytes")
 		}
 		if err := in.Close(); err != nil {
