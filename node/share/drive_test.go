@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
-	"time"
 
 	"wanderfs/cache/chunk"
 )
@@ -31,7 +30,7 @@ func TestFirstWriteWithdraws(t *testing.T) {
 	put(t, name, []byte("after"))
 	s.Wrote("d/a")
 	s.lookAtAll()
-	time.Sleep(5 * c.Settle) // nothing to wait for: it must not be published while it is open
+	later(t, s, c, "1") // it must not be published while it is open
 	if _, ok := item(s, "d/a"); ok {
 		t.Error("published while it was open for writing")
 	}
@@ -44,13 +43,23 @@ func TestFirstWriteWithdraws(t *testing.T) {
 	// a new file, slow
 	s.BeginWrite("new")
 	put(t, filepath.Join(c.Dir, "new"), []byte("half"))
-	time.Sleep(5 * c.Settle)
+	later(t, s, c, "2")
 	if _, ok := item(s, "new"); ok {
 		t.Error("a half written file was published")
 	}
 	put(t, filepath.Join(c.Dir, "new"), []byte("whole"))
 	s.Closed("new")
 	has(t, s, "new", []byte("whole"))
+}
+
+// later waits until two files, the second put after the first was shared, have
+// gone all the way: whatever was due before them was looked at, too.
+func later(t *testing.T, s *Share, c Config, name string) {
+	t.Helper()
+	for _, n := range []string{"first " + name, "second " + name} {
+		put(t, filepath.Join(c.Dir, n), []byte(n))
+		has(t, s, n, []byte(n))
+	}
 }
 
 func TestRenamedAndRemoved(t *testing.T) {
