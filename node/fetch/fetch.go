@@ -14,10 +14,12 @@ import (
 )
 
 var (
-	// ErrNotFound says that no source was found in the time for looking up.
+	// ErrNotFound says that no source was found in the time for looking up, or
+	// that each one said that it does not have it.
 	// A later try may find one.
 	ErrNotFound = errors.New("no source found")
-	// ErrStalled says that sources were found, but nothing came for too long.
+	// ErrStalled says that sources were found, but nothing came for too long,
+	// or that all of them lied.
 	// A later try may work; the text says why it stalled.
 	ErrStalled = errors.New("no progress")
 	// ErrClosed says that the Fetcher was closed.

@@ -384,7 +384,6 @@ func TestCancelledReader(t *testing.T) {
 
 func TestNotFound(t *testing.T) {
 	c := newContent(t, 1<<20, 11)
-	empty := map[chunk.Ref][]byte{}
 	for _, x := range []struct {
 		name string
 		pubs func(t *testing.T) []*publisher
@@ -392,7 +391,6 @@ func TestNotFound(t *testing.T) {
 		at   time.Duration
 	}{
 		{"nobody", func(*testing.T) []*publisher { return nil }, ErrNotFound, 10 * time.Second},
-		{"not held", func(t *testing.T) []*publisher { return []*publisher{newPublisher(t, empty)} }, ErrNotFound, 10 * time.Second},
 		{"unreachable", func(t *testing.T) []*publisher {
 			p := newPublisher(t, c.blocks)
 			p.refuse = true

@@ -38,6 +38,9 @@ type finding struct {
 	running bool
 	tries   int       // in a row that found nothing
 	next    time.Time // not before
+	ended   time.Time // when the last search was over
+	begun   int       // searches
+	heard   int       // begun when the last that was answered began, itself included
 	cands   []*candidate
 	known   int  // sessions found by the last search that found any
 	reached bool // a dial worked
@@ -197,8 +200,11 @@ func (t *Task) deadlinesLocked(now time.Time) {
 			if t.find.known == 0 && !t.find.reached {
 				err = ErrNotFound
 			}
-		case waited >= t.f.cfg.Lookup && !hope:
-			err = ErrNotFound
+		case !hope && (waited >= t.f.cfg.Lookup || t.refutedLocked(f)):
+			err = fmt.Errorf("%w: %s", ErrNotFound, why)
+			if len(t.bad) > 0 {
+				err = fmt.Errorf("%w: %s", ErrStalled, why)
+			}
 		default:
 			if waited > 2*time.Second {
 				t.stalled = why
@@ -215,6 +221,16 @@ func (t *Task) deadlinesLocked(now time.Time) {
 		}
 		t.failLocked(f, err)
 	}
+}
+
+// refutedLocked reports whether there were sources of f, each has lied or said
+// that it does not hold it, and looking again has found no other: waiting
+// longer would bring nothing.
+func (t *Task) refutedLocked(f *fetch) bool {
+	if len(f.absent) == 0 && len(t.bad) == 0 {
+		return false
+	}
+	return t.find.heard > max(f.after, t.banned)
 }
 
 // hopeLocked reports whether a source that may have f is known, and why
@@ -246,12 +262,14 @@ func (t *Task) hopeLocked(f *fetch) (bool, string) {
 		return hope, "no path to a source is ready yet"
 	case open > 0:
 		return hope, "sources are known but cannot be reached"
+	case len(f.absent) > 0 && len(t.bad) > 0:
+		return hope, "some sources sent wrong data, and no other has this part"
 	case len(f.absent) > 0:
 		return hope, "no source has this part any more"
 	case len(t.bad) > 0:
 		return hope, "the only sources sent wrong data"
 	default:
-		return hope, "no source found"
+		return hope, "nobody was found who shares it"
 	}
 }
 
@@ -266,6 +284,11 @@ func (t *Task) routesLocked(now time.Time) {
 		if !t.servedLocked(f) {
 			starved = f
 			break
+		}
+	}
+	if starved != nil && (len(starved.absent) > 0 || len(t.bad) > 0) {
+		if hope, _ := t.hopeLocked(starved); !hope { // only another source can help
+			t.find.next = earlier(t.find.next, t.find.ended.Add(250*time.Millisecond<<min(t.find.tries, 4)))
 		}
 	}
 	working := 0
@@ -288,6 +311,7 @@ func (t *Task) routesLocked(now time.Time) {
 	}
 	if working < goal && !t.find.running && !now.Before(t.find.next) {
 		t.find.running = true
+		t.find.begun++
 		// Without any route it is urgent; more routes than one are a comfort.
 		pause := min(250*time.Millisecond<<min(t.find.tries, 4), 3*time.Second)
 		if working > 0 {
@@ -429,7 +453,10 @@ func (t *Task) search(pause time.Duration) {
 	defer t.mu.Unlock()
 	now := time.Now()
 	t.find.running = false
-	t.find.next = now.Add(pause)
+	t.find.next, t.find.ended = now.Add(pause), now
+	if err == nil {
+		t.find.heard = t.find.begun
+	}
 	t.find.tries++
 	known := make(map[wire.SessionNumber]bool)
 	old := make(map[wire.SessionNumber][]*candidate)

@@ -33,6 +33,7 @@ type fetch struct {
 	dropped   bool
 	suspects  []*part // parts of a chunk that did not match: somebody lied
 	absent    map[wire.SessionNumber]bool
+	after     int       // searches begun when last wanted, or denied by a source
 	since     time.Time // wanted, or first waited for
 	progress  time.Time // bytes last came
 
@@ -262,7 +263,7 @@ func (t *Task) arrivedLocked(q *req, a answer, buf *buffer, now time.Time) *fetc
 				if f.absent == nil {
 					f.absent = make(map[wire.SessionNumber]bool)
 				}
-				f.absent[q.l.session] = true
+				f.absent[q.l.session], f.after = true, t.find.begun
 				t.kick()
 			case statusTooMuch:
 				q.l.refusals++
@@ -337,6 +338,7 @@ func (t *Task) retryWholeLocked(f *fetch) {
 		}
 	}
 	f.parts, f.total, f.whole, f.verifying = nil, 0, true, false
+	f.progress = time.Time{} // what came was none
 }
 
 // orphanLocked forgets f if nobody wants it and nothing is on its way.

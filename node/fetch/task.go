@@ -35,6 +35,7 @@ type Task struct {
 	full     bool // the store kept nothing lately
 	links    []*link
 	bad      map[wire.SessionNumber]bool // lied: never asked again
+	banned   int                         // searches begun when the last of bad was found out
 	find     finding
 	rate     meter
 	done     int64                   // bytes verified, from the network
@@ -154,7 +155,7 @@ func (t *Task) wait(ctx context.Context, r chunk.Ref) (*buffer, error) {
 		f = t.newFetchLocked(r)
 	}
 	if f.demand == 0 {
-		f.since = time.Now()
+		f.since, f.after = time.Now(), t.find.begun
 		if !f.verifying {
 			t.demanded = append(t.demanded, f)
 		}
@@ -260,7 +261,7 @@ func (t *Task) reorderLocked() {
 }
 
 func (t *Task) newFetchLocked(r chunk.Ref) *fetch {
-	f := &fetch{ref: r, done: make(chan struct{}), since: time.Now()}
+	f := &fetch{ref: r, done: make(chan struct{}), since: time.Now(), after: t.find.begun}
 	t.fetches[r] = f
 	t.active = f.since
 	return f

@@ -125,7 +125,7 @@ func (t *Task) banLocked(s wire.SessionNumber) {
 	if t.bad[s] {
 		return
 	}
-	t.bad[s] = true
+	t.bad[s], t.banned = true, t.find.begun
 	for _, l := range append([]*link(nil), t.links...) {
 		if l.session == s {
 			t.endLinkLocked(l)
