@@ -51,6 +51,7 @@ type Builder struct {
 	Dead        time.Duration // how long that sign may take, at least; longer on slow paths; 2 s
 	KeepAlive   time.Duration // a sign of life on an idle path; 15 s
 	Window      int           // bytes that a stream's other side may come to send ahead, if the way is fast and long; 16 MiB, at most that; a stream begins with 4 MiB
+	MaxEffort   int           // bits of work that a gateway may ask for a Join, 26: seconds of one core; more is a refusal, and so is any with -1
 	Now         func() time.Time
 }
 
@@ -69,6 +70,9 @@ func (b *Builder) withDefaults() *Builder {
 	def(&c.Quiet, 500*time.Millisecond)
 	def(&c.Dead, 2*time.Second)
 	def(&c.KeepAlive, 15*time.Second)
+	if c.MaxEffort == 0 {
+		c.MaxEffort = 26
+	}
 	if c.Window == 0 {
 		c.Window = wire.MaxWindow * wire.FrameSize
 	}

@@ -115,6 +115,20 @@ func (c *Conn) cell(f *frame) error {
 		}
 		c.leave()
 		return nil
+	case wire.CmdPuzzle:
+		z, err := wire.ParsePuzzle(f.data)
+		if err != nil {
+			return err
+		}
+		c.mu.Lock()
+		late := c.joined == nil || c.ready
+		c.mu.Unlock()
+		if late {
+			return errProtocol
+		}
+		c.fail(&puzzleError{z})
+		c.leave()
+		return nil
 	case wire.CmdJoined:
 		msg, err := wire.ParseOpened(f.data)
 		if err != nil {

@@ -18,6 +18,10 @@ const spare = 64 // ours; a hidden channel if it were large
 type farEnd struct {
 	c *circuit
 
+	solutions uint64             // good ones so far; used by handle, as are those below
+	solved    wire.SessionNumber // whom the last one was for
+	paid      bool               // and it was not used yet
+
 	mu      sync.Mutex // guards all below, and the halves' fields
 	wake    *sync.Cond // for write: something is ready, or closed
 	closed  bool
@@ -78,6 +82,8 @@ func (e *farEnd) handle(f *frame) error {
 		return e.listen(f)
 	case wire.CmdJoin:
 		return e.join(f)
+	case wire.CmdSolution:
+		return e.solution(f)
 	}
 	return errProtocol
 }

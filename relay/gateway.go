@@ -13,6 +13,7 @@ type standing struct {
 	far      *farEnd
 	number   wire.SessionNumber
 	verifier [32]byte
+	effort   byte // bits of work for readers under load; 0: none
 	joins    *rate.Limiter
 }
 
@@ -38,7 +39,7 @@ func (e *farEnd) listen(f *frame) error {
 		return e.say(f.h.Stream, wire.CmdReset, []byte{byte(wire.ReasonRefused)})
 	}
 	s := &standing{
-		far: e, number: l.Keys.Number(), verifier: l.Verifier,
+		far: e, number: l.Keys.Number(), verifier: l.Verifier, effort: l.Effort,
 		joins: rate.NewLimiter(r.limits.Joins, max(1, int(4*r.limits.Joins))),
 	}
 	e.mu.Lock()
@@ -89,13 +90,17 @@ func (e *farEnd) join(f *frame) error {
 	if id%2 == 0 || e.find(id) != nil {
 		return errProtocol
 	}
-	if !e.splice(id, j) {
-		return e.say(id, wire.CmdReset, []byte{byte(wire.ReasonRefused)})
+	switch ok, effort := e.splice(id, j); {
+	case ok:
+		return nil
+	case effort > 0:
+		return e.pose(id, j.Number, effort)
 	}
-	return nil
+	return e.say(id, wire.CmdReset, []byte{byte(wire.ReasonRefused)})
 }
 
-func (e *farEnd) splice(id uint32, j wire.Join) bool {
+// splice does what JOIN asks for, or tells how much work it costs, or neither.
+func (e *farEnd) splice(id uint32, j wire.Join) (ok bool, effort byte) {
 	r := e.c.r
 	r.mu.Lock()
 	s := r.sessions[j.Number]
@@ -105,25 +110,33 @@ func (e *farEnd) splice(id uint32, j wire.Join) bool {
 	}
 	r.mu.Unlock()
 	mac := wire.JoinMAC(verifier, e.c.hash, j.Number)
-	if subtle.ConstantTimeCompare(mac[:], j.MAC[:]) != 1 || s == nil || s.far == e || !s.joins.Allow() {
-		return false
+	if subtle.ConstantTimeCompare(mac[:], j.MAC[:]) != 1 || s == nil || s.far == e {
+		return false, 0
+	}
+	if !e.spend(j.Number) {
+		if effort := s.demand(); effort > 0 {
+			return false, effort
+		}
+	}
+	if !s.joins.Allow() {
+		return false, 0
 	}
 	a := &half{far: e, id: id, credit: wire.InitialWindow}
 	b := &half{far: s.far, credit: wire.InitialWindow}
 	a.peer, b.peer = b, a
 	if !b.enter() {
-		return false
+		return false, 0
 	}
 	if !a.enter() {
 		b.vanish()
-		return false
+		return false, 0
 	}
 	f := r.pool.get()
 	f.h = wire.Header{Cmd: wire.CmdOpen, Len: len(j.Msg)}
 	copy(f.b[wire.TagSize+wire.HeaderSize:], j.Msg)
 	f.pad(wire.TagSize, len(j.Msg))
 	b.push(f)
-	return true
+	return true, 0
 }
 
 // enter makes a half known to its far end; a half without an id gets one.

@@ -167,7 +167,7 @@ func TestNonsense(t *testing.T) {
 		"ping":       {wire.CmdPing, make([]byte, 9)},
 		"window":     {wire.CmdWindow, make([]byte, 4)},
 		"no command": {0, nil},
-		"command 17": {17, nil},
+		"command 19": {19, nil}, "puzzle": {wire.CmdPuzzle, nil}, "solution": {wire.CmdSolution, make([]byte, 5)},
 	} {
 		if got := a.path(t).say(t, c.cmd, c.data); got != 0 {
 			t.Errorf("%s: got command %d, want the end of the path", name, got)

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -14,11 +15,46 @@ import (
 // anything else, as Conn.First. They are sealed to the session's key but not
 // forward secret, and a gateway can replay them within the session's life.
 // ErrRefused says that nobody listens, or that join is wrong, or too many
-// join; which of them is not told.
+// join; which of them is not told. While many join, the gateway asks for work,
+// and Join does it: at most Builder.MaxEffort.
 func (p *Path) Join(ctx context.Context, keys wire.SessionKeys, join [32]byte, first []byte) (*Conn, error) {
 	if len(first) > wire.MaxFirst {
 		return nil, fmt.Errorf("join: %d first bytes are too many", len(first))
 	}
+	for tries := 0; ; {
+		c, err := p.joinOnce(ctx, keys, join, first)
+		var z *puzzleError
+		if !errors.As(err, &z) {
+			return c, err
+		}
+		if tries++; tries > puzzleTries {
+			return nil, fmt.Errorf("join: %w", ErrRefused)
+		}
+		// One solution at a time: each makes the puzzles before it worthless.
+		select {
+		case p.solving <- struct{}{}:
+		default:
+			select {
+			case p.solving <- struct{}{}:
+				<-p.solving
+				tries--
+				continue
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-p.Done():
+				return nil, p.Err()
+			}
+		}
+		err = p.pay(ctx, keys.Number(), z.Puzzle)
+		<-p.solving
+		if err != nil {
+			return nil, fmt.Errorf("join: %w", err)
+		}
+	}
+}
+
+// joinOnce asks the gateway once. A *puzzleError says what it costs.
+func (p *Path) joinOnce(ctx context.Context, keys wire.SessionKeys, join [32]byte, first []byte) (*Conn, error) {
 	number := keys.Number()
 	hs, msg, err := initiate(wire.StreamPrologue(p.b.NetworkName, number), keys.Agree, first)
 	if err != nil {

@@ -69,7 +69,14 @@ func TestLimitRates(t *testing.T) {
 
 func TestLimitJoins(t *testing.T) {
 	n := newNet(t, relaytest.Config{Limits: relay.Limits{Joins: 0.5}})
-	w := sixRelays(t, n)
+	w := standing(t, n, 5, 4, 3)
+	b := n.Builder()
+	b.MaxEffort = -1
+	var err error
+	if w.read, err = b.Build(testContext(t), n.Hops(0, 1, 2, 3)); err != nil {
+		t.Fatal(err)
+	}
+	defer w.read.Close()
 	joined := 0
 	go func() {
 		for {

@@ -40,7 +40,7 @@ func (p *Path) Listen(ctx context.Context, s *Session, join [32]byte) (*Listener
 		p.remove(l.id, l, 0)
 		return nil, errors.New("listen: the path has a session already")
 	}
-	m := wire.Listen{Keys: s.keys, Verifier: wire.Verifier(join, p.last)}
+	m := wire.Listen{Keys: s.keys, Verifier: wire.Verifier(join, p.last), Effort: s.effort}
 	m.Sign(s.sign, p.b.NetworkName, p.last, p.hash)
 	b, _ := m.AppendBinary(nil)
 	p.life.active()

@@ -36,6 +36,7 @@ type Path struct {
 	budget  int                 // cells for unknown streams; guarded by mu
 	hear    *Listener           // guarded by mu
 
+	solving  chan struct{} // one token; who has it works for a Join
 	asks     chan struct{} // one token for each request that is out
 	life     life
 	nIn      atomic.Uint64
@@ -56,7 +57,7 @@ func newPath(b *Builder, hops []wire.Descriptor) *Path {
 	p := &Path{
 		b: b, last: hops[len(hops)-1].Node, hops: len(hops), created: b.Now(),
 		streams: map[uint32]receiver{}, next: 1, budget: spare,
-		writing: make(chan struct{}, 1), asks: make(chan struct{}, 8), freed: make(chan struct{}),
+		writing: make(chan struct{}, 1), asks: make(chan struct{}, 8), solving: make(chan struct{}, 1), freed: make(chan struct{}),
 		out: *newOutward(),
 	}
 	p.ctx, p.cancel = context.WithCancelCause(context.Background())

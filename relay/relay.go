@@ -48,7 +48,8 @@ type Relay struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // one for each Serve
 	bytes  atomic.Uint64
-	pool   pool // of frames that it holds
+	pool   pool     // of frames that it holds
+	secret [32]byte // for puzzles
 
 	mu         sync.Mutex
 	closed     bool
@@ -85,6 +86,7 @@ func New(cfg Config) (*Relay, error) {
 		targets:    map[wire.NodeID]*rate.Limiter{},
 		sessions:   map[wire.SessionNumber]*standing{},
 	}
+	rand.Read(r.secret[:])
 	r.pool.limit, r.pool.full = r.limits.Pool/wire.FrameSize, r.relieve
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r, nil

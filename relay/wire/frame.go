@@ -74,6 +74,8 @@ const (
 	CmdReset     Command = 14 // both: the stream is gone
 	CmdPing      Command = 15 // out
 	CmdPong      Command = 16 // back
+	CmdPuzzle    Command = 17 // back: work to do before a stream to a session
+	CmdSolution  Command = 18 // out
 )
 
 // Header is the head of a cell.
@@ -102,7 +104,7 @@ func ParseCell(cell []byte) (Header, []byte, error) {
 		Len:    int(binary.BigEndian.Uint16(cell[2:4])),
 		Stream: binary.BigEndian.Uint32(cell[4:8]),
 	}
-	if h.Len > MaxData || h.Cmd < CmdExtend || h.Cmd > CmdPong {
+	if h.Len > MaxData || h.Cmd < CmdExtend || h.Cmd > CmdSolution {
 		return Header{}, nil, ErrMalformed
 	}
 	if !zero(cell[HeaderSize+h.Len:]) {

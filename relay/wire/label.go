@@ -79,7 +79,7 @@ func (l Listen) listenMessage(network string, gateway NodeID, circuit [32]byte) 
 	b = append(b, gateway[:]...)
 	b = append(b, circuit[:]...)
 	b = append(b, l.Keys.Agree[:]...)
-	return append(b, l.Verifier[:]...)
+	return append(append(b, l.Verifier[:]...), l.Effort)
 }
 
 // Sign signs l for one gateway and one circuit, named by its handshake hash.

@@ -105,13 +105,14 @@ func ParseAnswer(b []byte) (s Status, total int, rest []byte, err error) {
 }
 
 // ListenSize is the length of a Listen in bytes.
-const ListenSize = 32 + 32 + 32 + 64
+const ListenSize = 32 + 32 + 32 + 1 + 64
 
 // Listen asks the last relay to be a session's gateway. SPEC.md §8.1
 type Listen struct {
 	Keys     SessionKeys
 	Verifier [32]byte // see Verifier
-	Sig      [64]byte // by the session, over ListenMessage
+	Effort   byte     // bits, at most MaxListenEffort, of the puzzle for readers under load; 0: none
+	Sig      [64]byte // by the session, over listenMessage
 }
 
 // AppendBinary appends l.
@@ -119,18 +120,20 @@ func (l Listen) AppendBinary(b []byte) ([]byte, error) {
 	b = append(b, l.Keys.Sign[:]...)
 	b = append(b, l.Keys.Agree[:]...)
 	b = append(b, l.Verifier[:]...)
+	b = append(b, l.Effort)
 	return append(b, l.Sig[:]...), nil
 }
 
 // ParseListen reads exactly one Listen. It does not verify the signature.
 func ParseListen(b []byte) (Listen, error) {
-	if len(b) != ListenSize {
+	if len(b) != ListenSize || b[96] > MaxListenEffort {
 		return Listen{}, ErrMalformed
 	}
 	return Listen{
 		Keys:     SessionKeys{Sign: [32]byte(b[:32]), Agree: [32]byte(b[32:64])},
 		Verifier: [32]byte(b[64:96]),
-		Sig:      [64]byte(b[96:]),
+		Effort:   b[96],
+		Sig:      [64]byte(b[97:]),
 	}, nil
 }
 

@@ -39,6 +39,9 @@ type vectors struct {
 	Ask          string `json:"ask_head_1000"`
 	Answer       string `json:"answer_head_ok_1000"`
 	Window       string `json:"window_256"`
+	Puzzle       string `json:"puzzle_16_bits"`
+	PuzzleBase   string `json:"puzzle_base"`
+	Solution     string `json:"solution_first_nonce"`
 }
 
 func makeVectors() vectors {
@@ -49,9 +52,13 @@ func makeVectors() vectors {
 	sb, _ := s.AppendBinary(nil)
 	circuit := fill(6)
 	verifier := Verifier(s.Join, d.Node)
-	l := Listen{Keys: s.Keys, Verifier: verifier}
+	l := Listen{Keys: s.Keys, Verifier: verifier, Effort: 16}
 	l.Sign(key(9), "test", d.Node, circuit)
 	lb, _ := l.AppendBinary(nil)
+	puzzle := Puzzle{Effort: 16, Seed: fill(10)}
+	pb, _ := puzzle.AppendBinary(nil)
+	base := puzzle.Base(d.Node, circuit, s.Keys.Number())
+	solution, _ := Solution{Number: s.Keys.Number(), Effort: 16, Nonce: solve(puzzle, base)}.AppendBinary(nil)
 	ck, sk := DeriveCircuitKeys(fill(7), fill(8), circuit), DeriveStreamKeys(fill(7), fill(8), circuit)
 	return vectors{
 		Network: "test", Seed: x(key(1).Seed()), Descriptor: x(db),
@@ -62,6 +69,7 @@ func makeVectors() vectors {
 		CircuitPro: x(CircuitPrologue("test", d.Node)), StreamPro: x(StreamPrologue("test", s.Keys.Number())),
 		Cell: x(cell(Header{Cmd: CmdData, Stream: 7}, []byte("hello"))[:HeaderSize+5]),
 		Ask:  x(AppendAsk(nil, 1000)), Answer: x(AppendAnswer(nil, StatusOK, 1000)), Window: x(AppendWindow(nil, 256)),
+		Puzzle: x(pb), PuzzleBase: x32(base), Solution: x(solution),
 	}
 }
 

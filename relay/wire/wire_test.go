@@ -171,7 +171,7 @@ func TestCell(t *testing.T) {
 		"long":        func(b []byte) []byte { return append(b, 0) },
 		"version":     func(b []byte) []byte { b[0]++; return b },
 		"command 0":   func(b []byte) []byte { b[1] = 0; return b },
-		"command 17":  func(b []byte) []byte { b[1] = 17; return b },
+		"command 19":  func(b []byte) []byte { b[1] = 19; return b },
 		"length":      func(b []byte) []byte { b[2] = 0xff; return b },
 		"first pad":   func(b []byte) []byte { b[HeaderSize+5] = 1; return b },
 		"last pad":    func(b []byte) []byte { b[CellSize-1] = 1; return b },
