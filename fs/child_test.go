@@ -26,10 +26,11 @@ func reexec(t testing.TB, what string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// serveChild mounts args[0] over the share args[1] and serves until killed.
+// serveChild mounts args[0] over the share args[1], for other users too if
+// there is an args[2], and serves until killed.
 func serveChild(args []string) int {
 	m, err := fs.Mount(context.Background(), fs.Config{
-		Mountpoint: args[0], Library: fusetest.NewLibrary(), Share: fusetest.NewShare(args[1]),
+		Mountpoint: args[0], Library: fusetest.NewLibrary(), Share: fusetest.NewShare(args[1]), AllowOther: len(args) > 2,
 	})
 	if err != nil {
 		fmt.Println(err)

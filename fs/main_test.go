@@ -30,6 +30,7 @@ func init() {
 		"mapping": mappingChild,
 		"noisy":   noisyChild,
 		"blocked": blockedChild,
+		"private": privateChild,
 	}
 }
 

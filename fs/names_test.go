@@ -190,5 +190,15 @@ func TestMountInfo(t *testing.T) {
 
 func FuzzDirents(f *testing.F) {
 	f.Add(bytes.Repeat([]byte{24, 0}, 20))
-	f.Fuzz(func(_ *testing.T, b []byte) { appendDirents(nil, b) })
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ents := appendDirents(nil, b)
+		if len(ents) > len(b)/19 {
+			t.Fatalf("%d bytes gave %d entries, want at most %d", len(b), len(ents), len(b)/19)
+		}
+		for _, e := range ents {
+			if strings.ContainsRune(e.Name, 0) || !bytes.Contains(b, []byte(e.Name)) {
+				t.Fatalf("got a name %q that the bytes do not hold", e.Name)
+			}
+		}
+	})
 }
