@@ -53,30 +53,10 @@ func (s localStore) ReadRange(r chunk.Ref, p []byte, off int64) (int, error) {
 // Put implements fetch.Store, which stores nothing unverified.
 func (s localStore) Put(r chunk.Ref, data []byte) error { return s.PutVerified(r, data) }
 
-// tasks is a chunk.RangeGetter for everything below one root.
-type tasks struct {
-	f    *fetch.Fetcher
-	root chunk.Ref
-}
-
-// Get implements chunk.Getter.
-func (g tasks) Get(ctx context.Context, r chunk.Ref) ([]byte, error) {
-	t := g.f.Task(g.root)
-	defer t.Release()
-	return t.Get(ctx, r)
-}
-
-// ReadRange implements chunk.RangeGetter.
-func (g tasks) ReadRange(ctx context.Context, r chunk.Ref, p []byte, off int64) (int, error) {
-	t := g.f.Task(g.root)
-	defer t.Release()
-	return t.ReadRange(ctx, r, p, off)
-}
-
 // Stat says what r is, reached through root. It reads its block, from the
 // cache or the network; errors are those of fetch and chunk.
 func (n *Node) Stat(ctx context.Context, root, r chunk.Ref) (chunk.Entry, error) {
-	return chunk.Stat(ctx, tasks{n.fetch, root}, r)
+	return chunk.Stat(ctx, n.fetch.Getter(root), r)
 }
 
 // Open opens the file r, reached through root.
@@ -85,8 +65,8 @@ func (n *Node) Open(ctx context.Context, root, r chunk.Ref) (*fetch.File, error)
 }
 
 // Dir opens the folder r, reached through root. It needs no closing.
-func (n *Node) Dir(ctx context.Context, root, r chunk.Ref) (*chunk.Dir, error) {
-	return chunk.OpenDir(ctx, tasks{n.fetch, root}, r)
+func (n *Node) Dir(ctx context.Context, root, r chunk.Ref) (*fetch.Dir, error) {
+	return n.fetch.OpenDir(ctx, root, r)
 }
 
 // Search opens a query and waits for first results until ctx ends or a few

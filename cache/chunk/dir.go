@@ -46,6 +46,9 @@ func OpenDir(ctx context.Context, g Getter, r Ref) (*Dir, error) {
 	return nil, ErrNotDir
 }
 
+// Sharded reports whether the folder is more than one block.
+func (d *Dir) Sharded() bool { return d.root != nil }
+
 // plain lists a folder that is one block. Of two entries with one name the
 // first counts.
 func (d *Dir) plain(n node) {

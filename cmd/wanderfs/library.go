@@ -111,15 +111,15 @@ func (f driveFile) ReadAt(ctx context.Context, p []byte, off int64) (int, error)
 
 var _ fs.Progress = driveFile{}
 
-type driveDir struct{ *chunk.Dir }
+type driveDir struct{ dir fs.Dir }
 
 func (d driveDir) Lookup(ctx context.Context, name string) (chunk.Entry, error) {
-	e, err := d.Dir.Lookup(ctx, name)
+	e, err := d.dir.Lookup(ctx, name)
 	return e, drive(err)
 }
 
 func (d driveDir) Each(ctx context.Context, fn func(chunk.Entry) error) error {
-	return drive(d.Dir.Each(ctx, fn))
+	return drive(d.dir.Each(ctx, fn))
 }
 
 // shareDir is what the drive tells of changes; node's share satisfies it.

@@ -60,6 +60,7 @@ type Config struct {
 	Routes int           // at once, a task; default 4
 	Window int64         // bytes asked for at once, a route; default 12 MiB
 	Ahead  int64         // bytes fetched ahead of what was asked; default 64 MiB
+	Next   int           // files of a folder fetched ahead of who reads them in order; default 32, negative none
 	Lookup time.Duration // until ErrNotFound without any source; default 10 s
 	Stall  time.Duration // until ErrStalled without progress; default 30 s
 	Frozen time.Duration // a route that is silent for so long is bypassed; default 1.5 s
@@ -77,6 +78,8 @@ type Fetcher struct {
 	pool   pools
 	verify chan struct{} // one for each chunk being verified and stored
 
+	siblings siblings
+
 	mu     sync.Mutex
 	tasks  map[chunk.Ref]*Task // by root; guarded by mu
 	errs   map[chunk.Ref]string
@@ -91,6 +94,9 @@ func New(cfg Config) *Fetcher {
 	cfg.Routes = orDefault(cfg.Routes, 4)
 	cfg.Window = orDefault(cfg.Window, 12<<20)
 	cfg.Ahead = orDefault(cfg.Ahead, 64<<20)
+	if cfg.Next == 0 {
+		cfg.Next = 32
+	}
 	cfg.Lookup = orDefault(cfg.Lookup, 10*time.Second)
 	cfg.Stall = orDefault(cfg.Stall, 30*time.Second)
 	cfg.Frozen = orDefault(cfg.Frozen, 1500*time.Millisecond)

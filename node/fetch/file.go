@@ -36,6 +36,7 @@ type File struct {
 	start  int64 // where the last read began; guarded by mu
 	ahead  int64 // bytes to have beyond next; guarded by mu
 	begun  bool  // look runs; guarded by mu
+	read   bool  // it was read from; guarded by mu
 	closed bool  // guarded by mu
 }
 
@@ -75,7 +76,7 @@ func (x *File) Close() error {
 	}
 	x.cancel()
 	x.wg.Wait()
-	x.t.setWant(&x.want, nil)
+	x.t.setWant(&x.want, nil, nil)
 	x.t.mu.Lock()
 	if p := x.t.files[x.ref]; p != nil {
 		if p.users--; p.users == 0 {
@@ -90,7 +91,9 @@ func (x *File) Close() error {
 // ReadAt reads len(p) bytes from off, fewer only with an error: io.EOF at the
 // end, ErrNotFound, ErrStalled, ctx's.
 func (x *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
-	x.note(off, int64(len(p)))
+	if x.note(off, int64(len(p))) {
+		x.t.wantNext(x.ref)
+	}
 	n, err := x.r.ReadAt(ctx, p, off)
 	x.t.mu.Lock()
 	if s := x.t.files[x.ref]; s != nil {
@@ -110,13 +113,20 @@ func (x *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// note decides from where the reads go what will be read next.
-func (x *File) note(off, n int64) {
+// note decides from where the reads go what will be read next, and reports
+// whether this read is the first.
+func (x *File) note(off, n int64) (first bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.closed {
-		return
+		return false
 	}
+	first, x.read = !x.read, true
+	x.noteLocked(off, n)
+	return first
+}
+
+func (x *File) noteLocked(off, n int64) {
 	end := off + n
 	if off >= x.next-nearby && off <= x.next+nearby {
 		if end > x.next {
@@ -180,7 +190,7 @@ func (x *File) lookAhead() {
 			// An error shows itself when it is read.
 			refs, _ = x.r.Leaves(x.ctx, from, n)
 		}
-		x.t.setWant(&x.want, refs)
+		x.t.setWant(&x.want, refs, nil)
 	}
 }
 

@@ -147,7 +147,7 @@ func (l *link) late(q *req) time.Duration {
 // send asks for p here. Task.mu is held; flush writes.
 func (l *link) send(f *fetch, p *part) *req {
 	now := time.Now()
-	q := &req{f: f, p: p, l: l, tag: l.next, size: p.size(), sent: now, before: l.taken, beforeAt: now}
+	q := &req{f: f, p: p, l: l, tag: l.next, size: f.size(p), sent: now, before: l.taken, beforeAt: now}
 	if len(l.queue) > 0 && !l.takenAt.IsZero() {
 		q.beforeAt = l.takenAt
 	}

@@ -159,7 +159,7 @@ func (t *Task) watchLocked(now time.Time) {
 				}
 				continue
 			}
-			if now.After(q.due) || q.l.left(q) > 2*l.eta(p.size())+300*time.Millisecond {
+			if now.After(q.due) || q.l.left(q) > 2*l.eta(f.size(p))+300*time.Millisecond {
 				l.send(f, p)
 			}
 		}

@@ -27,7 +27,8 @@ type fetch struct {
 	demand    int  // readers that wait
 	ahead     bool // in Task.ahead
 	parts     []*part
-	total     int // length of the block, once an answer told; 0 before
+	claim     int64 // bytes, as a folder claims; 0 if none does
+	total     int   // length of the block, once an answer told; 0 before
 	whole     bool
 	verifying bool
 	dropped   bool
@@ -146,7 +147,7 @@ func (t *Task) assignLocked() {
 				break
 			}
 		}
-		before += chunk.Size
+		before += f.size(nil)
 	}
 	t.flushLocked()
 }
@@ -186,7 +187,7 @@ func (t *Task) assignFetchLocked(f *fetch, slack time.Duration) bool {
 // pickLocked returns the link that brings p soonest. A link with room that is
 // much slower than a full one gets p only if p is not needed before (slack).
 func (t *Task) pickLocked(f *fetch, p *part, slack time.Duration) *link {
-	size := p.size()
+	size := f.size(p)
 	var pick *link
 	var eta, soonest time.Duration
 	found := false
@@ -219,11 +220,15 @@ func (t *Task) pickLocked(f *fetch, p *part, slack time.Duration) *link {
 	return pick
 }
 
-func (p *part) size() int64 {
-	if p.n == wholeLength {
-		return chunk.Size
+// size is how many bytes p, a part of f or nil for all, will be.
+func (f *fetch) size(p *part) int64 {
+	switch {
+	case p != nil && p.n != wholeLength:
+		return int64(p.n)
+	case f.claim > 0:
+		return f.claim
 	}
-	return int64(p.n)
+	return chunk.Size
 }
 
 func (p *part) askedOn(l *link) bool {

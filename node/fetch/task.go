@@ -31,6 +31,7 @@ type Task struct {
 	ahead    []*fetch // wanted soon; in order of need
 	wants    map[*want]bool
 	own      want // of Want
+	next     map[*order]*want
 	recent   recent
 	full     bool // the store kept nothing lately
 	links    []*link
@@ -52,6 +53,7 @@ func newTask(f *Fetcher, root chunk.Ref) *Task {
 		wake:    make(chan struct{}, 1),
 		fetches: make(map[chunk.Ref]*fetch),
 		wants:   make(map[*want]bool),
+		next:    make(map[*order]*want),
 		bad:     make(map[wire.SessionNumber]bool),
 		files:   make(map[chunk.Ref]*progress),
 		active:  time.Now(),
@@ -185,13 +187,34 @@ func (t *Task) wait(ctx context.Context, r chunk.Ref) (*buffer, error) {
 }
 
 // want is what one reader will need soon.
-type want struct{ refs []chunk.Ref }
+type want struct {
+	refs  []chunk.Ref
+	sizes map[chunk.Ref]int64 // bytes of blocks, where something claims to know; never written to
+}
 
 // Want says what will be read next, the first first; each call replaces the
 // one before. It never blocks. What lies beyond Config.Ahead is left out.
-func (t *Task) Want(refs []chunk.Ref) { t.setWant(&t.own, refs) }
+func (t *Task) Want(refs []chunk.Ref) { t.setWant(&t.own, refs, nil) }
 
-func (t *Task) setWant(w *want, refs []chunk.Ref) {
+// wantNext says that r is being read. If files of a folder are read one after
+// the other, the next ones are fetched: first blocks, small files whole.
+func (t *Task) wantNext(r chunk.Ref) {
+	if t.f.cfg.Next < 0 {
+		return
+	}
+	for _, x := range t.f.siblings.reading(t.root, r, t.f.cfg.Next) {
+		t.mu.Lock()
+		w := t.next[x.order]
+		if w == nil {
+			w = &want{}
+			t.next[x.order] = w
+		}
+		t.mu.Unlock()
+		t.setWant(w, x.refs, x.sizes)
+	}
+}
+
+func (t *Task) setWant(w *want, refs []chunk.Ref, sizes map[chunk.Ref]int64) {
 	var need []chunk.Ref
 	limit := int(t.f.cfg.Ahead / chunk.Size)
 	for _, r := range refs {
@@ -207,7 +230,7 @@ func (t *Task) setWant(w *want, refs []chunk.Ref) {
 		t.mu.Unlock()
 		return
 	}
-	w.refs = need
+	w.refs, w.sizes = need, sizes
 	if len(need) > 0 {
 		t.wants[w] = true
 	} else {
@@ -245,6 +268,7 @@ func (t *Task) reorderLocked() {
 					continue
 				}
 				f = t.newFetchLocked(w.refs[i])
+				f.claim = w.sizes[f.ref]
 			}
 			if f.ahead || f.finished() || f.verifying {
 				continue
