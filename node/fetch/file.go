@@ -236,7 +236,12 @@ func (f *Fetcher) Cached(ctx context.Context, r chunk.Ref) int {
 // local is a Getter that asks nobody.
 type local struct{ s Store }
 
-func (l local) Get(_ context.Context, r chunk.Ref) ([]byte, error) { return l.s.Get(r) }
+func (l local) Get(_ context.Context, r chunk.Ref) ([]byte, error) {
+	if b, ok := r.Known(); ok {
+		return b, nil
+	}
+	return l.s.Get(r)
+}
 
 // Progress counts the bytes that have come for x's task, verified or not. It
 // only grows: a reader that waits may go on waiting while it does.

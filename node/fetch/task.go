@@ -79,7 +79,7 @@ func (t *Task) Release() {
 // The error is ErrNotFound, ErrStalled, ErrClosed, chunk.ErrBadName for what
 // cannot be asked for, or ctx's.
 func (t *Task) Get(ctx context.Context, r chunk.Ref) ([]byte, error) {
-	if data, ok := r.Inline(); ok {
+	if data, ok := r.Known(); ok {
 		return data, nil
 	}
 	if r.IsZero() {
@@ -112,8 +112,8 @@ func (t *Task) ReadRange(ctx context.Context, r chunk.Ref, p []byte, off int64) 
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	data, inline := r.Inline()
-	if !inline {
+	data, known := r.Known()
+	if !known {
 		b := t.remembered(r)
 		if b == nil {
 			// A store may say io.EOF with the last bytes, as an io.ReaderAt does.
@@ -221,7 +221,7 @@ func (t *Task) setWant(w *want, refs []chunk.Ref, sizes map[chunk.Ref]int64) {
 		if len(need) == limit {
 			break
 		}
-		if _, inline := r.Inline(); !inline && !r.IsZero() && !t.f.cfg.Store.Has(r) {
+		if _, known := r.Known(); !known && !r.IsZero() && !t.f.cfg.Store.Has(r) {
 			need = append(need, r)
 		}
 	}
