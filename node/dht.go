@@ -14,7 +14,7 @@ const walkTimeout = 15 * time.Second // ours
 
 // newDHT makes kad-dht a pure routing table: it finds peers near a key and
 // stores nothing. Reachable nodes serve it, others only ask.
-func newDHT(t *transport) (*dht.IpfsDHT, error) {
+func newDHT(t *transport, v *view) (*dht.IpfsDHT, error) {
 	mode := dht.ModeAuto
 	switch t.reach.mode {
 	case Public:
@@ -32,7 +32,7 @@ func newDHT(t *transport) (*dht.IpfsDHT, error) {
 	if !t.policy.lab { // a laboratory's nodes all live in few prefixes
 		opts = append(opts, dht.RoutingTablePeerDiversityFilter(dht.NewRTPeerDiversityFilter(t.Host, 2, 3)))
 	}
-	d, err := dht.New(t.Host, opts...)
+	d, err := dht.New(dhtHost{t.Host, t, v}, opts...)
 	if err != nil {
 		return nil, fmt.Errorf("start routing: %w", err)
 	}

@@ -170,10 +170,22 @@ func (d *discovery) enqueue(p peer.ID) {
 }
 
 func (d *discovery) listen(sub event.Subscription) {
+	look := time.NewTicker(reachEvery)
+	defer look.Stop()
+	var nothing time.Time // since when there are peers and no address to try
 	for {
 		select {
 		case <-d.ctx.Done():
 			return
+		case now := <-look.C:
+			switch {
+			case len(d.t.Network().Peers()) == 0 || len(d.t.candidates()) > 0:
+				nothing = time.Time{}
+			case nothing.IsZero():
+				nothing = now
+			case now.Sub(nothing) >= reachAfter && d.t.reach.noteNone():
+				d.switches.Emit(event.EvtLocalReachabilityChanged{Reachability: network.ReachabilityPrivate})
+			}
 		case e, ok := <-sub.Out():
 			if !ok {
 				return

@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"io"
+	stdlog "log"
 	"log/slog"
 	"sync"
 
@@ -50,5 +52,6 @@ func hideLibraryLogs(log *slog.Logger) {
 	hideOnce.Do(func() {
 		gologshim.SetDefaultHandler(hidingHandler{to: log.Handler()})
 		golog.SetupLogging(golog.Config{Level: golog.LevelFatal}) // kad-dht: to nowhere
+		stdlog.SetOutput(io.Discard)                              // UPnP and mDNS, with addresses
 	})
 }

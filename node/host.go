@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -124,23 +123,34 @@ func newTransport(c hostConfig) (*transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start transport: %w", err)
 	}
-	listen := make([]ma.Multiaddr, 0, len(c.Listen))
-	for _, s := range c.Listen {
+	for _, p := range t.protocols.all() {
+		t.SetStreamHandler(p, t.intake.handle)
+	}
+	if err := t.listen(c.Listen); err != nil { // after the handlers: nobody sees a part of them
+		t.Host.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// listen waits for connections, unless nobody is to dial this node: who tries
+// its ports then learns nothing.
+func (t *transport) listen(addrs []string) error {
+	listen := make([]ma.Multiaddr, 0, len(addrs))
+	for _, s := range addrs {
 		m, err := ma.NewMultiaddr(s)
 		if err != nil {
-			t.Host.Close()
-			return nil, errors.New("listen: not a multiaddr")
+			return errors.New("listen: not a multiaddr")
 		}
 		listen = append(listen, m)
 	}
+	if t.reach.mode == Private {
+		return nil
+	}
 	if err := t.Network().Listen(listen...); err != nil {
-		t.Host.Close()
-		return nil, fmt.Errorf("listen: %w", err)
+		return fmt.Errorf("listen: %w", err)
 	}
-	for _, p := range []protocol.ID{t.protocols.relay, t.protocols.descriptors, t.protocols.index} {
-		t.SetStreamHandler(p, t.intake.handle)
-	}
-	return t, nil
+	return nil
 }
 
 // Close ends all connections and waits for the streams that were served.
@@ -195,12 +205,22 @@ func (i *intake) handle(s network.Stream) {
 }
 
 // told is what identify and the DHT tell about this node's addresses: what
-// dialling it needs, and nothing when it cannot be dialled.
+// dialling it needs, and nothing unless it is known that it can be dialled.
 func (t *transport) told(addrs []ma.Multiaddr) []ma.Multiaddr {
-	if t.reach.mode == Private {
+	if !t.reach.public() {
 		return nil
 	}
 	return t.policy.told(addrs)
+}
+
+// candidates are the addresses at which this node might be dialled, tried or
+// not.
+func (t *transport) candidates() []ma.Multiaddr {
+	all, ok := t.Host.(interface{ AllAddrs() []ma.Multiaddr })
+	if !ok || t.reach.mode == Private {
+		return nil
+	}
+	return t.policy.told(all.AllAddrs())
 }
 
 // addrs returns the addresses for the own descriptor, none while this node
@@ -218,9 +238,10 @@ func (t *transport) addrs() []netip.AddrPort {
 	return oneHome(out)
 }
 
-// fullAddrs returns the own addresses with the peer ID, for others' bootstrap.
+// fullAddrs returns the own addresses with the peer ID, for the user who gives
+// them to others as a bootstrap. They may not have been tried yet.
 func (t *transport) fullAddrs() []string {
-	ms, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: t.ID(), Addrs: t.Addrs()})
+	ms, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: t.ID(), Addrs: t.candidates()})
 	if err != nil {
 		return nil
 	}
@@ -240,53 +261,4 @@ func (t *transport) subscribe() (event.Subscription, error) {
 		new(event.EvtLocalAddressesUpdated),
 		new(event.EvtPeerConnectednessChanged),
 	}, eventbus.BufSize(256))
-}
-
-// reachability is whether others can dial this node, as set or as found out.
-type reachability struct {
-	mode  string
-	found atomic.Int32 // a network.Reachability
-}
-
-func (r *reachability) init(mode string, lab bool) error {
-	switch mode {
-	case "", Auto:
-		mode = Auto
-		if lab {
-			mode = Public
-		}
-	case Public, Private:
-	default:
-		return fmt.Errorf("reachability: not one of %s, %s, %s", Auto, Public, Private)
-	}
-	r.mode = mode
-	return nil
-}
-
-// note takes what others found when they dialled this node back. It returns
-// what that means, and whether it is news.
-func (r *reachability) note(e event.EvtHostReachableAddrsChanged) (network.Reachability, bool) {
-	v := network.ReachabilityUnknown
-	switch {
-	case len(e.Reachable) > 0:
-		v = network.ReachabilityPublic
-	case len(e.Unreachable) > 0:
-		v = network.ReachabilityPrivate
-	}
-	return v, r.found.Swap(int32(v)) != int32(v) && r.mode == Auto
-}
-
-func (r *reachability) public() bool {
-	return r.mode == Public || r.mode == Auto && network.Reachability(r.found.Load()) == network.ReachabilityPublic
-}
-
-// String says public, private or unknown.
-func (r *reachability) String() string {
-	switch {
-	case r.public():
-		return Public
-	case r.mode == Private || network.Reachability(r.found.Load()) == network.ReachabilityPrivate:
-		return Private
-	}
-	return "unknown"
 }

@@ -79,10 +79,10 @@ func newMesh(c meshConfig) (made *mesh, err error) {
 	if m.t, err = listen(c.hostConfig, c.portDir()); err != nil {
 		return m, err
 	}
-	if m.dht, err = newDHT(m.t); err != nil {
+	m.view = newView(m.t.id, c.Network, m.t.policy, time.Now)
+	if m.dht, err = newDHT(m.t, m.view); err != nil {
 		return m, err
 	}
-	m.view = newView(m.t.id, c.Network, m.t.policy, time.Now)
 	if c.Dir != "" {
 		if err := m.view.load(name(viewFile)); err != nil {
 			return m, fmt.Errorf("read view: %w", err)

@@ -9,6 +9,8 @@ const (
 	protocolVersion = "wanderfs/1"
 )
 
+const kadSuffix = "/kad/1.0.0" // kad-dht's
+
 // LabSuffix is appended to the network name of a laboratory network, so that
 // it can never meet a public one.
 const LabSuffix = "-lab"
@@ -19,7 +21,7 @@ type protocols struct {
 	relay       protocol.ID // one circuit a stream
 	descriptors protocol.ID // exchange.go
 	index       protocol.ID // router.go
-	dht         protocol.ID // prefix; kad-dht appends /kad/1.0.0
+	dht         protocol.ID // prefix; kad-dht appends kadSuffix
 	mdns        string
 }
 
@@ -43,4 +45,9 @@ func protocolsFor(network string) protocols {
 		dht:         protocol.ID(p),
 		mdns:        "_wanderfs-" + network + "._udp",
 	}
+}
+
+// all are the protocols that every node handles, besides libp2p's own.
+func (p protocols) all() []protocol.ID {
+	return []protocol.ID{p.relay, p.descriptors, p.index, p.dht + kadSuffix}
 }
