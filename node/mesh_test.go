@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +18,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if role := os.Getenv(bareEnv); role != "" {
+		os.Exit(runBare(role))
+	}
 	goleak.VerifyTestMain(m,
 		// The libraries start these once a process and never end them.
 		goleak.IgnoreTopFunction("github.com/ipfs/go-log/v2/writer.(*MirrorWriter).logRoutine"),
