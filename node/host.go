@@ -92,7 +92,7 @@ func newTransport(c hostConfig) (*transport, error) {
 		libp2p.NoListenAddrs, // below: a failure in New would leave goroutines behind
 		libp2p.NoTransports,
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
-		libp2p.Security(libp2ptls.ID, libp2ptls.New),
+		libp2p.Security(libp2ptls.ID, newSecurity),
 		libp2p.Muxer(yamux.ID, muxer()),
 		libp2p.ResourceManager(limits),
 		libp2p.ConnectionManager(conns),
