@@ -8,6 +8,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
+	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
 
@@ -117,18 +118,7 @@ func multiaddrOf(a netip.AddrPort) ma.Multiaddr {
 
 // neighbourhood groups addresses that one party is likely to hold: the /16 of
 // IPv4, the /32 of IPv6.
-func neighbourhood(a netip.AddrPort) netip.Prefix {
-	ip := a.Addr().Unmap()
-	bits := 16
-	if ip.Is6() {
-		bits = 32
-	}
-	p, err := ip.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return p
-}
+func neighbourhood(a netip.AddrPort) netip.Prefix { return relay.Neighbourhood(a.Addr()) }
 
 // oneHome keeps those of addrs that lie in the neighbourhood of the first
 // IPv4 and of the first IPv6 address. A descriptor holds no others: who could

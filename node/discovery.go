@@ -291,7 +291,21 @@ func (d *discovery) retry(p peer.ID) {
 		delete(d.asked, p)
 		d.mu.Unlock()
 		d.enqueue(p)
+		d.enqueueAny() // does anybody answer?
 	})
+}
+
+// enqueueAny lets one random connected peer be visited.
+func (d *discovery) enqueueAny() {
+	ps := d.t.Network().Peers()
+	if len(ps) == 0 {
+		return
+	}
+	p := ps[rand.IntN(len(ps))]
+	d.mu.Lock()
+	delete(d.asked, p)
+	d.mu.Unlock()
+	d.enqueue(p)
 }
 
 // visit connects to p where needed and exchanges descriptors.

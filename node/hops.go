@@ -1,329 +1,160 @@
 package node
 
 import (
-	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
-	"math/rand/v2"
-	"net/netip"
-	"os"
-	"path/filepath"
-	"slices"
+	"log/slog"
 	"sync"
 	"time"
 
+	"wanderfs/relay"
 	"wanderfs/relay/wire"
-)
-
-const (
-	entriesFile = "entries.json"
-	pinned      = 2 // entries in use
-	maxPinned   = 4 // entries kept, the oldest dead one goes first
 )
 
 // FewRelaysError says that a path cannot be chosen now: the node waits until
 // it knows more relays, it never makes the path shorter.
-type FewRelaysError struct {
-	Need, Know int
-	What       string // "relay" or "super node"
-}
+type FewRelaysError = relay.FewRelaysError
 
-// Error says what is missing in words.
-func (e *FewRelaysError) Error() string {
-	plural := "s"
-	if e.Need == 1 {
-		plural = ""
-	}
-	return fmt.Sprintf("needs %d %s%s, knows %d", e.Need, e.What, plural, e.Know)
-}
+// errLeft says that a relay left the view while it was being chosen. The next
+// try chooses others.
+var errLeft = errors.New("a relay has just gone")
 
-// chooser chooses the relays of paths from the node's own view. The first one
-// of every path is a pinned entry, kept across restarts: whoever else runs a
-// relay learns nothing by waiting to be chosen as the first. It is safe for
-// concurrent use.
+// chooser chooses the relays of this node's paths: relay.Chooser's policy,
+// from the view, with what it pins kept on disk. It is safe for concurrent
+// use.
 type chooser struct {
 	view *view
-	name string // entries file; "" keeps them in memory only
+	keep *pinStore // nil keeps it in memory only
+	log  *slog.Logger
 
-	mu      sync.Mutex
-	entries []entry // guarded by mu
+	settling chan struct{} // capacity 1: a path waits for the first pins
+
+	mu     sync.Mutex
+	policy *relay.Chooser // guarded by mu
+	saved  uint64         // policy.Pins when it was last saved; guarded by mu
 }
 
-type entry struct {
-	Node  wire.NodeID
-	Since time.Time
-}
-
-type entryJSON struct {
-	Node  string `json:"node"`
-	Since int64  `json:"since"`
-}
-
-// newChooser reads the pinned entries kept in dir.
-func newChooser(v *view, dir string) (*chooser, error) {
-	c := &chooser{view: v}
-	if dir == "" {
-		return c, nil
+// newChooser goes on with what is kept. What cannot be read is lost: entries
+// are pinned anew.
+func newChooser(v *view, keep *pinStore, cfg relay.ChoiceConfig, log *slog.Logger) (*chooser, error) {
+	c := &chooser{view: v, keep: keep, log: log, settling: make(chan struct{}, 1)}
+	state, err := keep.load()
+	if err == nil {
+		c.policy, err = relay.NewChooser(cfg, state)
 	}
-	c.name = filepath.Join(dir, entriesFile)
-	b, err := os.ReadFile(c.name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return c, nil
+	switch {
+	case errors.Is(err, errPinsDamaged), errors.Is(err, relay.ErrChoiceState):
+		log.Warn("what was kept about pinned relays is damaged, pinning anew")
+		c.policy, err = relay.NewChooser(cfg, nil)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read entries: %w", err)
-	}
-	var kept []entryJSON
-	if json.Unmarshal(b, &kept) != nil {
-		return c, nil // damaged: new ones are pinned
-	}
-	for _, k := range kept[:min(len(kept), maxPinned)] {
-		id, err := hex.DecodeString(k.Node)
-		if err == nil && len(id) == len(wire.NodeID{}) {
-			c.entries = append(c.entries, entry{wire.NodeID(id), time.Unix(k.Since, 0)})
-		}
-	}
-	return c, nil
-}
-
-// hoodKey is what two relays of one half must not share.
-type hoodKey struct {
-	net  netip.Prefix
-	node wire.NodeID // of a relay on loopback, where every node is its own
-}
-
-// hoodsOf returns the neighbourhoods that a relay lies in: one of IPv4, one of
-// IPv6, or both; see oneHome.
-func (v *view) hoodsOf(d wire.Descriptor) []hoodKey {
-	var out []hoodKey
-	for _, a := range v.policy.dialable(d) {
-		k := hoodKey{net: neighbourhood(a)}
-		if a.Addr().IsLoopback() {
-			k = hoodKey{node: d.Node}
-		}
-		if !slices.Contains(out, k) {
-			out = append(out, k)
-		}
-	}
-	return out
+	return c, err
 }
 
 // path chooses n relays of different neighbourhoods for one half, the first a
-// pinned entry. None is in avoid or shares its neighbourhood. With super the
-// last one is a super node. The error is a *FewRelaysError.
-//
-// Relays that failed lately are used only where the others do not suffice.
+// pinned entry. With super the last one is a super node where the path stands,
+// none of avoid and not near one; without, avoid is the other end and no hop is
+// near it. The error says what is missing.
 func (c *chooser) path(n int, super bool, avoid ...wire.Descriptor) ([]wire.Descriptor, error) {
-	hops, err := c.choose(newPicking(c.view, c.view.usable(), avoid), n, super)
-	if err != nil {
-		hops, err = c.choose(newPicking(c.view, c.view.all(), avoid), n, super)
+	w := relay.Want{Hops: n, Gateway: super}
+	for _, d := range avoid {
+		if cand, ok := c.view.candidateOf(d); ok {
+			w.Avoid = append(w.Avoid, cand)
+		}
 	}
-	return hops, err
+	if super {
+		w.Avoid, w.Others = nil, w.Avoid
+	}
+	return c.choose(w)
 }
 
-func (c *chooser) choose(p *picking, n int, super bool) ([]wire.Descriptor, error) {
-	hops := make([]wire.Descriptor, n)
-	from := 1
-	if super && n > 1 { // the scarce one first
-		c.mu.Lock()
-		hoods := c.hoodsLocked()
-		c.mu.Unlock()
-		d, ok := p.pick(wire.Descriptor.Super, func(d wire.Descriptor) bool { return c.view.inAny(d, hoods) })
-		if !ok {
-			d, ok = p.pick(wire.Descriptor.Super, nil)
-		}
-		if !ok {
-			return nil, &FewRelaysError{Need: 1, Know: 0, What: "super node"}
-		}
-		hops[n-1] = d
-		n--
+// lookup chooses n relays, the last of which answers.
+func (c *chooser) lookup(n int) ([]wire.Descriptor, error) {
+	return c.choose(relay.Want{Hops: n, Far: true})
+}
+
+func (c *chooser) choose(w relay.Want) ([]wire.Descriptor, error) {
+	f := c.view.field()
+	c.mu.Lock()
+	ids, err := c.policy.Choose(f, w)
+	c.saveLocked(false) // before anybody new is shown a path
+	c.mu.Unlock()
+	if errors.Is(err, relay.ErrSettling) {
+		signal(c.settling)
 	}
-	d, ok := c.entry(p)
-	if !ok {
-		return nil, p.few(len(hops))
+	if err != nil {
+		return nil, err
 	}
-	hops[0] = d
-	for ; from < n; from++ {
-		if hops[from], ok = p.pick(nil, nil); !ok {
-			return nil, p.few(len(hops))
+	hops := make([]wire.Descriptor, len(ids))
+	for i, id := range ids {
+		d, ok := c.view.lookup(id)
+		if !ok {
+			return nil, errLeft
 		}
+		hops[i] = d
 	}
 	return hops, nil
 }
 
-// entry takes a pinned entry out of p: one of the first two alive, else a
-// later one. Another is pinned while fewer than two are alive, and where none
-// fits and there is room; it lies in a neighbourhood of its own if possible.
-func (c *chooser) entry(p *picking) (wire.Descriptor, bool) {
+// built notes how the set-up of a path of own choice ended: at failed, an
+// index, or well where that is negative.
+func (c *chooser) built(hops []wire.Descriptor, failed int) {
+	if failed == 0 {
+		return // the entry was not reached; the view knows
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var alive, fit []wire.NodeID
-	for _, e := range c.entries {
-		if !c.view.dead(e.Node) {
-			alive = append(alive, e.Node)
-		}
-	}
-	for i, id := range alive {
-		if p.has(id) && (i < pinned || len(fit) == 0) {
-			fit = append(fit, id)
-		}
-	}
-	if len(alive) < pinned || len(fit) == 0 && len(alive) < maxPinned {
-		hoods := c.hoodsLocked()
-		d, ok := p.peek(nil, func(d wire.Descriptor) bool { return c.view.inAny(d, hoods) })
-		if !ok {
-			d, ok = p.peek(nil, c.isEntryLocked)
-		}
-		if ok {
-			c.pinLocked(d.Node)
-			fit = append(fit, d.Node)
-		}
-	}
-	if len(fit) == 0 {
-		return wire.Descriptor{}, false
-	}
-	return p.take(fit[rand.IntN(len(fit))]), true
+	c.policy.Built(hops[0].Node, failed < 0)
+	c.saveLocked(false)
 }
 
-// hoodsLocked returns the neighbourhoods of the pinned entries.
-func (c *chooser) hoodsLocked() map[hoodKey]bool {
-	hoods := make(map[hoodKey]bool)
-	for _, e := range c.entries {
-		if d, ok := c.view.lookup(e.Node); ok {
-			for _, h := range c.view.hoodsOf(d) {
-				hoods[h] = true
-			}
-		}
-	}
-	return hoods
+// served notes whether anything came back over a path of own choice that was
+// used.
+func (c *chooser) served(first wire.NodeID, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.policy.Served(first, ok)
+	c.saveLocked(false)
 }
 
-func (c *chooser) isEntryLocked(d wire.Descriptor) bool {
-	return slices.ContainsFunc(c.entries, func(e entry) bool { return e.Node == d.Node })
+// watch takes down who was up for the time that has passed.
+func (c *chooser) watch(passed time.Duration) {
+	f := c.view.field()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.policy.Watch(f, passed)
+	c.saveLocked(false)
 }
 
-func (c *chooser) pinLocked(id wire.NodeID) {
-	if len(c.entries) >= maxPinned {
-		i := slices.IndexFunc(c.entries, func(e entry) bool { return c.view.dead(e.Node) })
-		if i < 0 {
-			i = len(c.entries) - 1
-		}
-		c.entries = slices.Delete(c.entries, i, i+1)
-	}
-	c.entries = append(c.entries, entry{id, c.view.now()})
-	if c.name == "" {
+// neighbours gives the relays that this node stays connected to.
+func (c *chooser) neighbours() []relay.Candidate {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.policy.Neighbours()
+}
+
+// stale gives a few watched relays to be visited, because nothing fresh is
+// known of them.
+func (c *chooser) stale(n int) []wire.NodeID {
+	f := c.view.field()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.policy.Stale(f, n)
+}
+
+// save keeps what was counted since.
+func (c *chooser) save() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.saveLocked(true)
+}
+
+// saveLocked saves when what is pinned has changed, or at any rate. Where that
+// fails the node goes on: it holds in memory.
+func (c *chooser) saveLocked(always bool) {
+	if !always && c.policy.Pins() == c.saved {
 		return
 	}
-	var kept []entryJSON
-	for _, e := range c.entries {
-		kept = append(kept, entryJSON{hex.EncodeToString(e.Node[:]), e.Since.Unix()})
+	if err := c.keep.save(c.policy.State()); err != nil {
+		c.log.Warn("what is pinned could not be kept")
 	}
-	if b, err := json.Marshal(kept); err == nil {
-		writeFile(c.name, b) // in memory it holds at any rate
-	}
-}
-
-// inAny reports whether d lies in one of the neighbourhoods.
-func (v *view) inAny(d wire.Descriptor, hoods map[hoodKey]bool) bool {
-	return slices.ContainsFunc(v.hoodsOf(d), func(h hoodKey) bool { return hoods[h] })
-}
-
-// picking is the choice of one half: what is left to choose from, by the first
-// neighbourhood of each.
-type picking struct {
-	view *view
-	left map[hoodKey][]wire.Descriptor
-	know int
-}
-
-func newPicking(v *view, from, avoid []wire.Descriptor) *picking {
-	p := &picking{view: v, left: make(map[hoodKey][]wire.Descriptor)}
-	for _, d := range from {
-		if d.Node != v.self {
-			h := v.hoodsOf(d)[0]
-			p.left[h] = append(p.left[h], d)
-		}
-	}
-	for _, d := range avoid {
-		p.remove(d)
-	}
-	p.know = len(p.left)
-	return p
-}
-
-func (p *picking) few(need int) error {
-	return &FewRelaysError{Need: need, Know: p.know, What: "relay"}
-}
-
-// remove takes d out, and everybody who shares a neighbourhood with it.
-func (p *picking) remove(d wire.Descriptor) {
-	gone := map[hoodKey]bool{{node: d.Node}: true}
-	for _, h := range p.view.hoodsOf(d) {
-		gone[h] = true
-	}
-	for first, ds := range p.left {
-		if gone[first] {
-			delete(p.left, first)
-			continue
-		}
-		kept := slices.DeleteFunc(ds, func(o wire.Descriptor) bool { return p.view.inAny(o, gone) })
-		if p.left[first] = kept; len(kept) == 0 {
-			delete(p.left, first)
-		}
-	}
-}
-
-// peek chooses a neighbourhood first and then a relay of it, so that many
-// relays in one place weigh no more than one.
-func (p *picking) peek(want, not func(wire.Descriptor) bool) (wire.Descriptor, bool) {
-	var hoods [][]wire.Descriptor
-	for _, ds := range p.left {
-		var fit []wire.Descriptor
-		for _, d := range ds {
-			if (want == nil || want(d)) && (not == nil || !not(d)) {
-				fit = append(fit, d)
-			}
-		}
-		if len(fit) > 0 {
-			hoods = append(hoods, fit)
-		}
-	}
-	if len(hoods) == 0 {
-		return wire.Descriptor{}, false
-	}
-	ds := hoods[rand.IntN(len(hoods))]
-	return ds[rand.IntN(len(ds))], true
-}
-
-// pick is peek and takes the relay out with its neighbours.
-func (p *picking) pick(want, not func(wire.Descriptor) bool) (wire.Descriptor, bool) {
-	d, ok := p.peek(want, not)
-	if ok {
-		p.remove(d)
-	}
-	return d, ok
-}
-
-func (p *picking) has(id wire.NodeID) bool {
-	_, ok := p.find(id)
-	return ok
-}
-
-func (p *picking) find(id wire.NodeID) (wire.Descriptor, bool) {
-	for _, ds := range p.left {
-		for _, d := range ds {
-			if d.Node == id {
-				return d, true
-			}
-		}
-	}
-	return wire.Descriptor{}, false
-}
-
-func (p *picking) take(id wire.NodeID) wire.Descriptor {
-	d, _ := p.find(id)
-	p.remove(d)
-	return d
+	c.saved = c.policy.Pins()
 }

@@ -3,12 +3,31 @@ package node
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"testing"
 	"time"
 
+	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
+
+// testChooser chooses from v at once.
+func testChooser(t *testing.T, v *view, keep *pinStore) *chooser {
+	t.Helper()
+	c, err := newChooser(v, keep, relay.ChoiceConfig{Settle: -1, Now: v.now}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// kill makes a relay count as dead.
+func kill(v *view, id wire.NodeID) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.relays[id].fails = deadAfter
+}
 
 func hopsView(t *testing.T, addrs []string, supers int) *view {
 	t.Helper()
@@ -30,7 +49,7 @@ func TestPath(t *testing.T) {
 		addrs = append(addrs, fmt.Sprintf("10.%d.%d.1:1", i%8, i))
 	}
 	v := hopsView(t, addrs, 20)
-	c, _ := newChooser(v, "")
+	c := testChooser(t, v, nil)
 	firsts := make(map[wire.NodeID]bool)
 	for range 200 {
 		hops, err := c.path(3, true)
@@ -47,23 +66,24 @@ func TestPath(t *testing.T) {
 		}
 		firsts[hops[0].Node], firsts[more[0].Node] = true, true
 		for _, half := range [][]wire.Descriptor{hops, append(more, avoid)} {
-			hoods := make(map[hoodKey]bool)
+			hoods := make(map[relay.Hood]bool)
 			for _, d := range half {
-				hoods[v.hoodsOf(d)[0]] = true
+				cand, _ := v.candidateOf(d)
+				hoods[cand.Hoods()[0]] = true
 			}
 			if len(hoods) != len(half) {
 				t.Errorf("%d relays in %d neighbourhoods", len(half), len(hoods))
 			}
 		}
 	}
-	if len(firsts) > maxPinned {
-		t.Errorf("%d different entries, want at most %d", len(firsts), maxPinned)
+	if len(firsts) != 2 {
+		t.Errorf("%d different entries, want 2", len(firsts))
 	}
 }
 
 func TestPathOnLoopback(t *testing.T) {
-	v := hopsView(t, []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}, 1)
-	c, _ := newChooser(v, "")
+	v := hopsView(t, []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}, 3)
+	c := testChooser(t, v, nil)
 	if _, err := c.path(3, true); err != nil {
 		t.Error(err)
 	}
@@ -77,7 +97,7 @@ func TestPathOnLoopback(t *testing.T) {
 // A relay that failed is used again at once where there is no other.
 func TestPathInNeed(t *testing.T) {
 	v := hopsView(t, []string{"10.1.0.1:1", "10.2.0.1:1", "10.3.0.1:1", "10.4.0.1:1"}, 0)
-	c, _ := newChooser(v, "")
+	c := testChooser(t, v, nil)
 	bad := testRelay(1, "10.2.0.1:1", 0, time.Now()).Node
 	v.failed(bad)
 	for range 20 {
@@ -94,9 +114,7 @@ func TestPathInNeed(t *testing.T) {
 	if _, err := c.path(4, false); err != nil {
 		t.Error(err)
 	}
-	for range deadAfter {
-		v.failed(bad)
-	}
+	kill(v, bad)
 	if _, err := c.path(4, false); err == nil {
 		t.Error("a dead relay is used")
 	}
@@ -104,62 +122,15 @@ func TestPathInNeed(t *testing.T) {
 
 func TestPathWaitsForNeighbourhoods(t *testing.T) {
 	v := hopsView(t, []string{"10.1.0.1:1", "10.1.0.2:1", "10.2.0.1:1"}, 3)
-	c, _ := newChooser(v, "")
+	c := testChooser(t, v, nil)
 	_, err := c.path(3, false)
 	if err == nil || err.Error() != "needs 3 relays, knows 2" {
 		t.Errorf("got %v", err)
 	}
 	v = hopsView(t, []string{"10.1.0.1:1", "10.2.0.2:1", "10.3.0.1:1"}, 0)
-	c, _ = newChooser(v, "")
+	c = testChooser(t, v, nil)
 	if _, err = c.path(3, true); err == nil || err.Error() != "needs 1 super node, knows 0" {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestEntriesArePinned(t *testing.T) {
-	dir := t.TempDir()
-	var addrs []string
-	for i := range 30 {
-		addrs = append(addrs, fmt.Sprintf("10.%d.0.1:1", i))
-	}
-	v := hopsView(t, addrs, 0)
-	seen := make(map[wire.NodeID]int)
-	for range 20 { // restarts
-		c, err := newChooser(v, dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range 5 {
-			hops, err := c.path(3, false)
-			if err != nil {
-				t.Fatal(err)
-			}
-			seen[hops[0].Node]++
-		}
-	}
-	if len(seen) != pinned {
-		t.Errorf("%d entries over 20 restarts, want %d", len(seen), pinned)
-	}
-	for id := range seen { // one dies and is replaced
-		for range deadAfter {
-			v.failed(id)
-		}
-		break
-	}
-	c, _ := newChooser(v, dir)
-	after := make(map[wire.NodeID]bool)
-	for range 40 {
-		hops, err := c.path(3, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		after[hops[0].Node] = true
-		if v.dead(hops[0].Node) {
-			t.Fatal("a dead entry is used")
-		}
-	}
-	if len(after) != pinned {
-		t.Errorf("%d entries after one died, want %d", len(after), pinned)
 	}
 }
 
@@ -174,7 +145,7 @@ func TestPathMindsBothKinds(t *testing.T) {
 		d.Sign(testKey(i), testNetwork)
 		v.add(d, d.Node)
 	}
-	c, _ := newChooser(v, "")
+	c := testChooser(t, v, nil)
 	if _, err := c.path(2, false); err != nil {
 		t.Error(err)
 	}

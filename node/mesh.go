@@ -16,6 +16,10 @@ import (
 	"wanderfs/relay"
 )
 
+// settleFor is how long a node that begins learns of relays before it pins
+// some, unless it knows enough sooner.
+const settleFor = 1500 * time.Millisecond // ours
+
 // mesh is the lower half of a node: the transport and what it finds through
 // it. What it serves to others is plugged in with serve before start.
 type mesh struct {
@@ -26,7 +30,9 @@ type mesh struct {
 	self      *ownDescriptor
 	discovery *discovery
 	router    *router
+	pins      *pinStore // nil: nothing is kept
 	chooser   *chooser
+	keeper    *keeper
 	mdns      mdns.Service // nil unless asked for
 
 	ctx    context.Context
@@ -89,10 +95,16 @@ func newMesh(c meshConfig) (made *mesh, err error) {
 		}
 	}
 	m.self = &ownDescriptor{t: m.t, now: time.Now}
-	if m.chooser, err = newChooser(m.view, c.Dir); err != nil {
+	if c.Dir != "" {
+		if m.pins, err = openPins(c.Dir, c.Network, c.Log); err != nil {
+			return m, err
+		}
+	}
+	if m.chooser, err = newChooser(m.view, m.pins, relay.ChoiceConfig{Settle: settleFor}, c.Log); err != nil {
 		return m, err
 	}
 	m.discovery = newDiscovery(m.t, m.dht, m.view, m.self, m.book, c.Dir, c.Log)
+	m.keeper = &keeper{t: m.t, chooser: m.chooser, discovery: m.discovery, settle: settleFor}
 	m.router = &router{t: m.t, dht: m.dht, view: m.view, self: m.self}
 	if c.MDNS {
 		m.mdns = mdns.NewMdnsService(m.t.Host, m.t.protocols.mdns, m)
@@ -126,6 +138,7 @@ func (m *mesh) start() error {
 	if err := m.discovery.start(); err != nil {
 		return err
 	}
+	m.keeper.start()
 	if m.mdns != nil {
 		if err := m.mdns.Start(); err != nil {
 			return errors.New("start mdns: no network interface for it")
@@ -151,6 +164,9 @@ func (m *mesh) Close() error {
 	if m.mdns != nil {
 		m.mdns.Close()
 	}
+	if m.keeper != nil {
+		m.keeper.Close() // dials through the transport; saves
+	}
 	if m.discovery != nil {
 		errs = append(errs, m.discovery.Close()) // saves; needs nothing of the transport any more
 	}
@@ -162,5 +178,6 @@ func (m *mesh) Close() error {
 	if m.t != nil {
 		errs = append(errs, m.t.Close())
 	}
+	errs = append(errs, m.pins.Close())
 	return errors.Join(errs...)
 }

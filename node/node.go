@@ -30,6 +30,7 @@ type Node struct {
 	store   *index.Store // nil with NoRelay
 	relay   *relay.Relay // nil with NoRelay
 	paths   *paths
+	meter   *meter
 	lookups *pool
 	publish *publisher
 	search  *searcher
@@ -125,8 +126,9 @@ func (n *Node) serveOthers(network string) (err error) {
 // useNetwork starts what this node does for its user.
 func (n *Node) useNetwork(network string) {
 	chooser := n.mesh.chooser
+	n.meter = newMeter(n.paths)
 	n.lookups = newPool(func(ctx context.Context) (*ownPath, error) {
-		return n.paths.build(ctx, purposeLookup, nil, func() ([]wire.Descriptor, error) { return chooser.path(n.cfg.Hops, false) })
+		return n.paths.build(ctx, purposeLookup, nil, func() ([]wire.Descriptor, error) { return chooser.lookup(n.cfg.Hops) })
 	}, n.mesh.view.wait)
 	n.fetch = fetch.New(fetch.Config{
 		Finder: &finder{network: network, pool: n.lookups, paths: n.paths, policy: n.mesh.t.policy, hops: n.cfg.Hops},
@@ -153,7 +155,7 @@ func (n *Node) Close() error {
 			var wg sync.WaitGroup
 			var mu sync.Mutex
 			// Side by side: each says goodbye on paths of its own.
-			for _, part := range []io.Closer{n.fetch, n.search, n.publish, n.lookups} {
+			for _, part := range []io.Closer{n.fetch, n.search, n.publish, n.lookups, n.meter} {
 				wg.Go(func() {
 					err := part.Close()
 					mu.Lock()

@@ -49,6 +49,9 @@ type ownPath struct {
 	hops     []wire.Descriptor
 	book     *paths
 	draining bool // guarded by book.mu
+
+	judged     bool   // how it does tells of its entry
+	in0, sent0 uint64 // traffic of the set-up
 }
 
 // Close ends the path and may be called twice.
@@ -59,8 +62,19 @@ func (p *ownPath) Close() error {
 
 func (b *paths) forget(p *ownPath) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	_, lives := b.live[p]
 	delete(b.live, p)
+	b.mu.Unlock()
+	if !lives || !p.judged {
+		return
+	}
+	in, sent := p.Traffic()
+	switch {
+	case in > p.in0:
+		b.chooser.served(p.hops[0].Node, true)
+	case sent > p.sent0 && p.Err() != nil: // it ended, nobody closed it
+		b.chooser.served(p.hops[0].Node, false)
+	}
 }
 
 func (b *paths) drain(p *ownPath) {
@@ -82,7 +96,7 @@ func (b *paths) build(ctx context.Context, purpose string, to *wire.Descriptor, 
 		if to != nil {
 			hops = append(hops, *to)
 		}
-		p, err := b.through(ctx, purpose, hops)
+		p, err := b.through(ctx, purpose, hops, to == nil)
 		if err == nil {
 			return p, nil
 		}
@@ -99,7 +113,9 @@ func (b *paths) build(ctx context.Context, purpose string, to *wire.Descriptor, 
 }
 
 // through builds a path through the hops, and tells the view how they did.
-func (b *paths) through(ctx context.Context, purpose string, hops []wire.Descriptor) (*ownPath, error) {
+// With own, all of them were chosen by this node: then it tells of the entry,
+// too.
+func (b *paths) through(ctx context.Context, purpose string, hops []wire.Descriptor, own bool) (*ownPath, error) {
 	now := &pathInfo{purpose: purpose, relays: len(hops), state: "building"}
 	b.mu.Lock()
 	b.building[now] = struct{}{}
@@ -116,13 +132,20 @@ func (b *paths) through(ctx context.Context, purpose string, hops []wire.Descrip
 		var hop *relay.HopError
 		if errors.As(err, &hop) && hop.Index < len(hops) && ctx.Err() == nil {
 			b.view.failed(hops[hop.Index].Node)
+			if own {
+				b.chooser.built(hops, hop.Index)
+			}
 		}
 		return nil, err
+	}
+	if own {
+		b.chooser.built(hops, -1)
 	}
 	for _, h := range hops {
 		b.view.alive(h.Node)
 	}
-	p := &ownPath{Path: path, purpose: purpose, hops: hops, book: b}
+	p := &ownPath{Path: path, purpose: purpose, hops: hops, book: b, judged: own}
+	p.in0, p.sent0 = path.Traffic()
 	b.mu.Lock()
 	b.live[p] = struct{}{}
 	b.mu.Unlock()

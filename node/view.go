@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
 
@@ -19,7 +20,8 @@ const (
 	maxPerHood     = 256  // relays of one /16; not on loopback
 	firstBackoff   = 5 * time.Second
 	longestBackoff = time.Hour
-	deadAfter      = 4 // failures in a row; then an entry is replaced
+	deadAfter      = 4                // failures in a row that count, see failed
+	freshFor       = 90 * time.Minute // after its last descriptor or answer a relay counts as up; descriptors are signed hourly
 )
 
 // view is what this node knows of the network: descriptors of relays, who
@@ -37,6 +39,7 @@ type view struct {
 	hoods   map[netip.Prefix]int   // relays by neighbourhood; guarded by mu
 	changed chan struct{}          // closed and replaced when a relay becomes usable or is lost; guarded by mu
 	dirty   bool                   // since the last save; guarded by mu
+	heard   time.Time              // when anybody answered last; guarded by mu
 }
 
 // known is one relay of the view.
@@ -44,8 +47,11 @@ type known struct {
 	desc     wire.Descriptor
 	vouchers []wire.NodeID // distinct, oldest first
 	met      bool          // the relay itself gave this or an earlier descriptor
-	fails    int           // in a row
+	fails    int           // in a row, of those that count
+	failed   time.Time     // the last that counts
 	until    time.Time     // not to be used before, after failures
+	answered time.Time     // last
+	rate     float64       // bytes a second measured through it; 0: not measured
 }
 
 func newView(self wire.NodeID, network string, p addrPolicy, now func() time.Time) *view {
@@ -172,6 +178,13 @@ func (v *view) signalLocked() {
 	v.changed = make(chan struct{})
 }
 
+// signal lets those go on who wait for the view to change.
+func (v *view) signal() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.signalLocked()
+}
+
 // wait returns a channel that is closed when the usable relays change.
 func (v *view) wait() <-chan struct{} {
 	v.mu.Lock()
@@ -197,16 +210,39 @@ func (v *view) expire() {
 }
 
 // failed notes that id could not be reached or broke off. It is not used again
-// before a time that doubles with each failure.
+// before a time that doubles with each failure. A failure counts only when the
+// pause after the last one is over and somebody else has answered since: many
+// tries at once tell no more than one, and where nobody answers it is this
+// node that is cut off.
 func (v *view) failed(id wire.NodeID) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if k := v.relays[id]; k != nil {
-		wait := min(firstBackoff<<min(k.fails, 20), longestBackoff)
-		k.fails++
-		k.until = v.now().Add(wait)
-		v.dirty = true
+	k := v.relays[id]
+	if k == nil {
+		return
 	}
+	now := v.now()
+	if k.fails > 0 {
+		if now.Before(k.until) {
+			return
+		}
+		if !v.heard.After(k.failed) {
+			k.until = now.Add(firstBackoff)
+			return
+		}
+	}
+	k.until = now.Add(min(firstBackoff<<min(k.fails, 20), longestBackoff))
+	k.fails++
+	k.failed = now
+	v.dirty = true
+}
+
+// resting reports whether id failed and its pause is not over.
+func (v *view) resting(id wire.NodeID) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	k := v.relays[id]
+	return k != nil && v.now().Before(k.until)
 }
 
 // retry returns when a relay that was met and failed should be visited again;
@@ -225,7 +261,13 @@ func (v *view) retry(id wire.NodeID) (time.Time, bool) {
 func (v *view) alive(id wire.NodeID) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if k := v.relays[id]; k != nil && k.fails > 0 {
+	k := v.relays[id]
+	if k == nil {
+		return
+	}
+	k.answered = v.now()
+	v.heard = k.answered
+	if k.fails > 0 {
 		k.fails, k.until = 0, time.Time{}
 		v.signalLocked()
 	}
@@ -262,20 +304,6 @@ func (v *view) usable() []wire.Descriptor {
 	out := make([]wire.Descriptor, 0, len(v.relays))
 	for _, k := range v.relays {
 		if v.usableLocked(k) {
-			out = append(out, k.desc)
-		}
-	}
-	return out
-}
-
-// all returns the usable relays and those that failed lately but are not dead.
-func (v *view) all() []wire.Descriptor {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	now := v.now()
-	out := make([]wire.Descriptor, 0, len(v.relays))
-	for _, k := range v.relays {
-		if k.confirmed() && now.Before(k.desc.Expires) && k.fails < deadAfter {
 			out = append(out, k.desc)
 		}
 	}
@@ -353,4 +381,46 @@ func (v *view) lookup(id wire.NodeID) (wire.Descriptor, bool) {
 		return wire.Descriptor{}, false
 	}
 	return k.desc, true
+}
+
+// candidateOf gives a descriptor as the policy of choice sees it; false when it
+// has no address that may be dialled.
+func (v *view) candidateOf(d wire.Descriptor) (relay.Candidate, bool) {
+	c := relay.Candidate{Node: d.Node, Addrs: v.policy.dialable(d), Super: d.Super()}
+	return c, len(c.Addrs) > 0
+}
+
+// field gives the confirmed relays to choose from, as they are now.
+func (v *view) field() *relay.Field {
+	v.mu.Lock()
+	now := v.now()
+	out := make([]relay.Candidate, 0, len(v.relays))
+	for id, k := range v.relays {
+		if !k.confirmed() || id == v.self || !now.Before(k.desc.Expires) {
+			continue
+		}
+		c, ok := v.candidateOf(k.desc)
+		if !ok {
+			continue
+		}
+		c.Met, c.Rate = k.met, k.rate
+		c.Up = k.fails == 0 && (now.Sub(k.desc.Issued) < freshFor || now.Sub(k.answered) < freshFor)
+		c.Failed, c.Dead = now.Before(k.until), k.fails >= deadAfter
+		out = append(out, c)
+	}
+	v.mu.Unlock()
+	return relay.NewField(out)
+}
+
+// carried notes that a path through the relays ran at a rate, in bytes a
+// second. Each of them can do at least that; what was seen before fades slowly,
+// since one slow relay holds up all others of a path.
+func (v *view) carried(ids []wire.NodeID, rate float64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, id := range ids {
+		if k := v.relays[id]; k != nil {
+			k.rate = max(rate, k.rate*0.98)
+		}
+	}
 }

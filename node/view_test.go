@@ -134,22 +134,58 @@ func TestViewIsBounded(t *testing.T) {
 	}
 }
 
+// fail lets a relay fail n times that count: pauses pass, and others answer.
+func fail(v *view, now *time.Time, id, other wire.NodeID, n int) {
+	for range n {
+		v.failed(id)
+		*now = now.Add(longestBackoff)
+		v.alive(other)
+	}
+}
+
 func TestBackoff(t *testing.T) {
 	now := time.Now()
 	v := testView(func() time.Time { return now })
-	d := testRelay(1, "10.1.0.1:1", 0, now)
-	v.add(d, d.Node)
-	v.failed(d.Node)
-	if len(v.usable()) != 0 {
-		t.Error("used at once after a failure")
+	d, other := testRelay(1, "10.1.0.1:1", 0, now), testRelay(2, "10.2.0.1:1", 0, now)
+	add := func(d wire.Descriptor) {
+		d.Issued, d.Expires = now.Truncate(time.Second), now.Add(descriptorLife)
+		key := testKey(1)
+		if d.Node == other.Node {
+			key = testKey(2)
+		}
+		d.Sign(key, testNetwork)
+		v.add(d, d.Node)
 	}
-	now = now.Add(firstBackoff)
-	if len(v.usable()) != 1 {
-		t.Error("not used after the back-off")
-	}
-	for range deadAfter {
+	usable := func() bool { _, ok := v.get(d.Node); return ok }
+	add(d)
+	add(other)
+	for range 10 {
 		v.failed(d.Node)
 	}
+	if usable() {
+		t.Error("used at once after a failure")
+	}
+	if v.dead(d.Node) {
+		t.Error("many failures at once count as more than one")
+	}
+	now = now.Add(firstBackoff)
+	if !usable() {
+		t.Error("not used after the back-off")
+	}
+	for range 2 * deadAfter {
+		v.failed(d.Node)
+		now = now.Add(longestBackoff / deadAfter)
+	}
+	if v.dead(d.Node) {
+		t.Error("it counts as dead though nobody answers: this node is cut off")
+	}
+	v.alive(other.Node)
+	add(d)
+	fail(v, &now, d.Node, other.Node, 1)
+	add(d)
+	fail(v, &now, d.Node, other.Node, 1)
+	add(d)
+	fail(v, &now, d.Node, other.Node, 1)
 	if !v.dead(d.Node) {
 		t.Error("not dead")
 	}
@@ -160,10 +196,8 @@ func TestBackoff(t *testing.T) {
 	default:
 		t.Error("its return was not told")
 	}
-	for range deadAfter {
-		v.failed(d.Node)
-	}
-	if v.add(d, d.Node); len(v.usable()) != 1 {
+	kill(v, d.Node)
+	if add(d); !usable() {
 		t.Error("a dead relay that comes back is not used")
 	}
 	now = now.Add(descriptorLife)
@@ -235,4 +269,20 @@ func FuzzMessage(f *testing.F) {
 			t.Error("more bytes than there were")
 		}
 	})
+}
+
+// What counts as capacity is the best that was measured, and fades slowly.
+func TestCarried(t *testing.T) {
+	v := testView(nil)
+	d := testRelay(1, "10.1.0.1:1", 0, time.Now())
+	v.add(d, d.Node)
+	v.carried([]wire.NodeID{d.Node, {9}}, 100)
+	v.carried([]wire.NodeID{d.Node}, 10)
+	if got := v.relays[d.Node].rate; got != 98 {
+		t.Errorf("got %v, want 98: a slow path says little of one of its relays", got)
+	}
+	v.carried([]wire.NodeID{d.Node}, 200)
+	if got := v.relays[d.Node].rate; got != 200 {
+		t.Errorf("got %v, want 200", got)
+	}
 }

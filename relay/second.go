@@ -1,0 +1,128 @@
+package relay
+
+import (
+	"time"
+
+	"wanderfs/relay/wire"
+)
+
+// pin is a second relay. Whoever is the second knows the entry. Paths are
+// redrawn on the node's own clock and after failures that others may cause; if
+// the second relay were fresh each time, an adversary with a share c of the
+// relays would stand there soon. So four are pinned, each for the longer of
+// two uniform draws from 1 to 12 days, as vanguards-lite does (Tor proposals
+// 292 and 333, entrynodes.c).
+//
+// The node never contacts one because it is pinned: it must not learn from
+// whom the entry passes things on.
+type pin struct {
+	Node  wire.NodeID
+	Since time.Time
+	Until time.Time
+}
+
+func (c *Chooser) isSecond(id wire.NodeID) bool {
+	for _, s := range c.second {
+		if s.Node == id {
+			return true
+		}
+	}
+	return false
+}
+
+// secondHop chooses among the pinned second relays that fit. Where the network
+// has too few relays to fill the layer, an entry will do: that is pinned, too.
+func (a *attempt) secondHop() *place {
+	var fit []*place
+	for _, s := range a.c.second {
+		if p := a.f.get(s.Node); p != nil && a.fits(p) {
+			fit = append(fit, p)
+		}
+	}
+	if len(fit) > 0 {
+		return fit[a.c.rnd.IntN(len(fit))]
+	}
+	if len(a.c.second) >= a.c.cfg.Second {
+		return nil
+	}
+	return a.f.pick(a.c.rnd, func(p *place) bool { return a.fits(p) && a.c.isEntry(p.Node) })
+}
+
+// tendSecond replaces second relays whose time is over or who have gone. Those
+// that are down for a while keep their place as long as two others are up.
+func (c *Chooser) tendSecond(f *Field, now time.Time) {
+	for i := 0; i < len(c.second); i++ {
+		s := c.second[i]
+		r := c.record(s.Node)
+		gone := r != nil && (r.Down >= c.cfg.Gone || c.flaky(r))
+		if c.isEntry(s.Node) || now.After(s.Until) || gone {
+			c.replaceSecond(f, now, i)
+		}
+	}
+	for len(c.second) < c.cfg.Second {
+		if !c.replaceSecond(f, now, len(c.second)) {
+			break
+		}
+	}
+	up := 0
+	for _, s := range c.second {
+		if !c.lost(f, s.Node) {
+			up++
+		}
+	}
+	for i := 0; i < len(c.second) && up < min(2, c.cfg.Second); i++ {
+		if c.lost(f, c.second[i].Node) && c.replaceSecond(f, now, i) {
+			up++
+		}
+	}
+}
+
+// replaceSecond draws the second relay i anew, or a further one; false when
+// there is nobody.
+func (c *Chooser) replaceSecond(f *Field, now time.Time, i int) bool {
+	var others, entries []place
+	for j, s := range c.second {
+		if p := f.get(s.Node); p != nil && j != i {
+			others = append(others, *p)
+		}
+	}
+	for _, e := range c.active() {
+		if p := f.get(e.Node); p != nil {
+			entries = append(entries, *p)
+		}
+	}
+	p := c.newSecond(f, others, entries)
+	if p == nil {
+		return false
+	}
+	s := &pin{Node: p.Node, Since: now, Until: now.Add(max(c.between(c.cfg.SecondFor), c.between(c.cfg.SecondFor)))}
+	if i < len(c.second) {
+		c.second[i] = s
+	} else {
+		c.second = append(c.second, s)
+	}
+	c.watch(p)
+	c.pins++
+	return true
+}
+
+// newSecond draws one of proven uptime that is no neighbour, else any that is
+// no neighbour, else any but an entry.
+func (c *Chooser) newSecond(f *Field, others, entries []place) *place {
+	well := func(p *place) bool {
+		return !p.Dead && !p.Failed && !near(p, others) && !near(p, entries) && !c.isSecond(p.Node) && !c.isEntry(p.Node)
+	}
+	if p := f.pick(c.rnd, func(p *place) bool {
+		r := c.record(p.Node)
+		return r != nil && r.Until.IsZero() && c.proven(r) && well(p)
+	}); p != nil {
+		return p
+	}
+	if p := f.pick(c.rnd, func(p *place) bool {
+		r := c.record(p.Node)
+		return (r == nil || r.Until.IsZero() && !c.flaky(r)) && well(p)
+	}); p != nil {
+		return p
+	}
+	return f.pick(c.rnd, well)
+}
