@@ -20,16 +20,25 @@ const (
 // a router forwards stays true. Without dir, and after again tries, it is a new
 // random one.
 func listenAddrs(dir string, again int) (addrs []string, port int) {
+	known := false
 	if dir != "" && again == 0 {
-		b, err := os.ReadFile(filepath.Join(dir, portFile))
-		if err == nil {
-			port, _ = strconv.Atoi(strings.TrimSpace(string(b)))
-		}
+		port, known = LastPort(dir)
 	}
-	if port < 1024 || port > 65535 {
+	if !known {
 		port = lowPort + rand.IntN(highPort-lowPort)
 	}
 	return []string{fmt.Sprintf("/ip4/0.0.0.0/tcp/%d", port), fmt.Sprintf("/ip6/::/tcp/%d", port)}, port
+}
+
+// LastPort returns the TCP port at which the node with this data directory
+// listened last, if it chose one itself.
+func LastPort(data string) (port int, ok bool) {
+	b, err := os.ReadFile(filepath.Join(data, portFile))
+	if err != nil {
+		return 0, false
+	}
+	port, err = strconv.Atoi(strings.TrimSpace(string(b)))
+	return port, err == nil && port >= 1024 && port <= 65535
 }
 
 // listen starts the transport, and remembers the port that it chose itself.

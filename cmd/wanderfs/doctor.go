@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wanderfs/fs"
+	"wanderfs/node"
 	"wanderfs/node/control"
 )
 
@@ -51,6 +53,7 @@ func doctorCommand() *cobra.Command {
 			checkDevice,
 			func() finding { return checkMountpoint(c.Context(), point, *data) },
 			func() finding { return checkData(*data) },
+			func() finding { return checkPort(c.Context(), *data) },
 			checkClock,
 			func() finding { return checkNode(c.Context(), *data) },
 		} {
@@ -149,6 +152,30 @@ func checkData(data string) finding {
 		return finding{what: "data", state: "note", text: "only " + bytes(free) + " free in " + dir, hint: "a smaller --cache-size, or another --data"}
 	}
 	return good("data", fmt.Sprintf("%s, %s free", data, bytes(free)))
+}
+
+// checkPort looks whether the node can listen where it did last: others know
+// that port, and a router may forward it.
+func checkPort(ctx context.Context, data string) finding {
+	client := dial(data)
+	defer client.Close()
+	if s, err := client.Status(ctx); err == nil {
+		if len(s.Addrs) == 0 && s.Reachability == "public" {
+			return finding{what: "port", state: "note", text: "the node listens nowhere", hint: "check --listen"}
+		}
+		return good("port", "held by the running node")
+	}
+	port, ok := node.LastPort(data)
+	if !ok {
+		return good("port", "one will be chosen at the first start")
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", fmt.Sprintf(":%d", port))
+	if err != nil {
+		return finding{what: "port", state: "note", text: fmt.Sprintf("TCP %d, where the node listened last, is taken", port),
+			hint: "end the other program, or the node moves to another port and has to be found anew"}
+	}
+	_ = l.Close() // it was only to see
+	return good("port", fmt.Sprintf("TCP %d is free", port))
 }
 
 // checkClock asks the kernel whether something keeps its clock right. Signed
