@@ -241,7 +241,11 @@ func (t *transport) addrs() []netip.AddrPort {
 // fullAddrs returns the own addresses with the peer ID, for the user who gives
 // them to others as a bootstrap. They may not have been tried yet.
 func (t *transport) fullAddrs() []string {
-	ms, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: t.ID(), Addrs: t.candidates()})
+	at := t.candidates()
+	if len(at) == 0 {
+		return nil // not the bare peer ID
+	}
+	ms, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: t.ID(), Addrs: at})
 	if err != nil {
 		return nil
 	}

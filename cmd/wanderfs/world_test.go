@@ -143,6 +143,8 @@ type world struct {
 	flags   []string
 	nodes   map[string]*child
 	hosts   map[string]string // node -> its address
+	routers map[string]string // node behind a router -> the router's address
+	first   int               // of all addresses
 	program string            // what start runs
 	dump    *exec.Cmd
 	pcap    string
@@ -162,7 +164,7 @@ func newWorld(t *testing.T, snap int) *world {
 	worlds.n++
 	tag := fmt.Sprintf("wf%d-%d", os.Getpid(), worlds.n)
 	worlds.Unlock()
-	w := &world{t: t, tag: tag, dir: t.TempDir(), nodes: map[string]*child{}, hosts: map[string]string{}, program: build(t)}
+	w := &world{t: t, tag: tag, dir: t.TempDir(), nodes: map[string]*child{}, hosts: map[string]string{}, routers: map[string]string{}, first: 10, program: build(t)}
 	w.flags = []string{"--lab", "--network", "world", "--no-upnp", "--log-level", "info"}
 	t.Cleanup(w.close)
 	w.ip("netns", "add", w.ns("hub"))
@@ -198,15 +200,21 @@ func (w *world) host(name string) {
 	if _, ok := w.hosts[name]; ok {
 		return
 	}
-	i := len(w.hosts) + 1
-	ns, veth := w.ns(name), fmt.Sprintf("v%d", i)
-	w.hosts[name] = fmt.Sprintf("10.%d.0.1", i)
+	w.hosts[name] = w.plug(w.ns(name), len(w.hosts)+1)
+}
+
+// plug makes a namespace with an address of the i-th /16 at the hub.
+func (w *world) plug(ns string, i int) (addr string) {
+	w.t.Helper()
+	veth := fmt.Sprintf("v%d", i)
+	addr = fmt.Sprintf("%d.%d.0.1", w.first, i)
 	w.ip("netns", "add", ns)
 	w.ip("link", "add", veth, "netns", w.ns("hub"), "type", "veth", "peer", "name", "eth0", "netns", ns)
 	w.ip("-n", w.ns("hub"), "link", "set", veth, "master", "br0", "up")
 	w.ip("-n", ns, "link", "set", "lo", "up")
 	w.ip("-n", ns, "link", "set", "eth0", "up")
-	w.ip("-n", ns, "addr", "add", w.hosts[name]+"/8", "dev", "eth0")
+	w.ip("-n", ns, "addr", "add", addr+"/8", "dev", "eth0")
+	return addr
 }
 
 // wall keeps everybody from dialling name.
@@ -313,6 +321,9 @@ func (w *world) close() {
 	_ = w.dump.Wait()
 	for name := range w.hosts {
 		_ = exec.Command("ip", "netns", "del", w.ns(name)).Run()
+	}
+	for name := range w.routers {
+		_ = exec.Command("ip", "netns", "del", w.ns(name+"-nat")).Run()
 	}
 	_ = exec.Command("ip", "netns", "del", w.ns("hub")).Run()
 }
