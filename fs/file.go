@@ -108,7 +108,7 @@ func (f *file) settle(size int64) {
 	f.size, f.verified = size, true
 	f.mu.Unlock()
 	if stale && f.t.server != nil {
-		f.t.wg.Go(func() { _ = f.t.server.InvalidateNodeAttr(f) })
+		f.t.wg.Go(func() { f.t.server.invalidateAttr(f) })
 	}
 }
 
@@ -186,6 +186,16 @@ func (h *fileHandle) Read(ctx context.Context, req *fuse.ReadRequest, resp *fuse
 	}
 	resp.Data = p[:n]
 	return nil
+}
+
+// readHeld reads what is here already. It waits for no network, so nothing
+// interrupts it.
+func (h *fileHandle) readHeld(p []byte, off int64) (int, bool) {
+	l, ok := h.of.(Local)
+	if !ok {
+		return 0, false
+	}
+	return l.ReadLocal(p, off)
 }
 
 // readAt reads as long as there is progress.

@@ -61,6 +61,13 @@ type Progress interface {
 	Progress() int64
 }
 
+// Local is implemented by a File that knows what of it is held here. ReadLocal
+// is ReadAt if that needs no waiting for the network, and reports false, at
+// once, if it does or fails. At the end it reads fewer bytes.
+type Local interface {
+	ReadLocal(p []byte, off int64) (n int, ok bool)
+}
+
 // Dir is one open folder of a Library. Names are raw, hostile bytes.
 // Lookup gives ErrNotFound for an unknown name. Neither needs closing.
 type Dir interface {

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"bazil.org/fuse"
-	fusefs "bazil.org/fuse/fs"
 	"golang.org/x/sys/unix"
 )
 
@@ -92,10 +91,10 @@ func Mount(ctx context.Context, c Config) (*Mounted, error) {
 		t.release()
 		return nil, err
 	}
-	t.server = fusefs.New(conn, nil)
+	t.server = newServer(conn, t)
 	m := &Mounted{dir: dir, t: t, done: make(chan struct{}), log: c.Log}
 	go func() { // ends when the kernel is done with the mount; Close waits for it
-		err := t.server.Serve(t)
+		err := t.server.serve()
 		m.mu.Lock()
 		m.err = err
 		m.mu.Unlock()

@@ -199,9 +199,9 @@ func (q *query) take(res Results) {
 	if same || q.t.server == nil {
 		return
 	}
-	_ = q.t.server.InvalidateNodeAttr(q)
+	q.t.server.invalidateAttr(q)
 	for _, name := range gone {
-		_ = q.t.server.InvalidateEntry(q, name)
+		q.t.server.invalidateEntry(q, name)
 	}
 }
 

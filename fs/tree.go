@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"bazil.org/fuse"
-	fusefs "bazil.org/fuse/fs"
 
 	"wanderfs/cache/chunk"
 )
@@ -31,7 +30,7 @@ type tree struct {
 	lib      Library
 	uid, gid uint32
 	start    time.Time
-	server   *fusefs.Server // nil in tests that call nodes directly
+	server   *server // nil in tests that call nodes directly
 	root     *root
 	hash     *hashDir
 
@@ -76,9 +75,6 @@ func (t *tree) release() {
 		t.root.shared.fs.b.close()
 	}
 }
-
-// Root is asked by the server.
-func (t *tree) Root() (fusefs.Node, error) { return t.root, nil }
 
 // wait returns a context that ends with ctx, after d, or with the drive.
 func (t *tree) wait(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {

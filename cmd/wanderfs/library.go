@@ -102,6 +102,7 @@ type driveFile struct{ nodeFile }
 type nodeFile interface {
 	fs.File
 	fs.Progress
+	fs.Local
 }
 
 func (f driveFile) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
@@ -109,7 +110,10 @@ func (f driveFile) ReadAt(ctx context.Context, p []byte, off int64) (int, error)
 	return n, drive(err)
 }
 
-var _ fs.Progress = driveFile{}
+var (
+	_ fs.Progress = driveFile{}
+	_ fs.Local    = driveFile{}
+)
 
 type driveDir struct{ dir fs.Dir }
 

@@ -3,6 +3,7 @@ package fusetest
 import (
 	"bytes"
 	"context"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -157,6 +158,18 @@ func (f *file) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	return f.data.ReadAt(p, off)
+}
+
+// ReadLocal implements fs.Local: all is held here unless a Wait is set.
+func (f *file) ReadLocal(p []byte, off int64) (int, bool) {
+	f.l.mu.Lock()
+	held := f.l.hook == nil
+	f.l.mu.Unlock()
+	if !held {
+		return 0, false
+	}
+	n, err := f.data.ReadAt(p, off)
+	return n, err == nil || err == io.EOF
 }
 
 func (f *file) Size() int64 { return f.data.Size() }

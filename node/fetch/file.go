@@ -24,6 +24,7 @@ type File struct {
 	ref chunk.Ref
 
 	ctx    context.Context
+	here   context.Context // ctx, but nothing is asked of the network
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	look   chan struct{} // capacity 1: look has a new position
@@ -51,6 +52,7 @@ func (f *Fetcher) Open(ctx context.Context, root, r chunk.Ref) (*File, error) {
 	}
 	x := &File{t: t, r: cr, ref: r, look: make(chan struct{}, 1)}
 	x.ctx, x.cancel = context.WithCancel(t.ctx)
+	x.here = context.WithValue(x.ctx, localOnly{}, true)
 	t.mu.Lock()
 	p := t.files[r]
 	if p == nil {
@@ -95,22 +97,42 @@ func (x *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 		x.t.wantNext(x.ref)
 	}
 	n, err := x.r.ReadAt(ctx, p, off)
-	x.t.mu.Lock()
-	if s := x.t.files[x.ref]; s != nil {
-		s.mark(off, int64(n))
-	}
-	x.t.mu.Unlock()
 	switch {
 	case err == nil || err == io.EOF:
-		if n > 0 {
-			x.t.f.clear(x.ref, x.t.root)
-		}
+		x.settle(off, n)
 	case ctx.Err() == nil:
 		if s := x.t.f.State(x.t.root); s.Err != "" {
 			x.t.f.note(x.ref, s.Err)
 		}
 	}
 	return n, err
+}
+
+// ReadLocal is ReadAt for bytes that are held here; it waits for no peer. It
+// reports false if some are not, or if the read fails; ReadAt then says why. At
+// the file's end it reads fewer bytes.
+func (x *File) ReadLocal(p []byte, off int64) (int, bool) {
+	n, err := x.r.ReadAt(x.here, p, off)
+	if err != nil && err != io.EOF {
+		return 0, false
+	}
+	if x.note(off, int64(len(p))) {
+		x.t.wantNext(x.ref)
+	}
+	x.settle(off, n)
+	return n, true
+}
+
+// settle counts n bytes that were read, and forgets an old failure.
+func (x *File) settle(off int64, n int) {
+	x.t.mu.Lock()
+	if s := x.t.files[x.ref]; s != nil {
+		s.mark(off, int64(n))
+	}
+	x.t.mu.Unlock()
+	if n > 0 {
+		x.t.f.clear(x.ref, x.t.root)
+	}
 }
 
 // note decides from where the reads go what will be read next, and reports

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -140,9 +141,18 @@ func (t *Task) remembered(r chunk.Ref) *buffer {
 	return t.recent.find(r)
 }
 
+// localOnly in a context says that nothing is asked of the network.
+type localOnly struct{}
+
+// errAbsent answers who would have to wait but will not.
+var errAbsent = errors.New("not held here")
+
 // wait fetches r, or joins a fetch that runs, and returns its buffer with one
 // user more.
 func (t *Task) wait(ctx context.Context, r chunk.Ref) (*buffer, error) {
+	if ctx.Value(localOnly{}) != nil {
+		return nil, errAbsent
+	}
 	t.mu.Lock()
 	if b := t.recent.find(r); b != nil { // came in the meantime
 		t.mu.Unlock()
