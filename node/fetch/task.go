@@ -86,9 +86,6 @@ func (t *Task) Get(ctx context.Context, r chunk.Ref) ([]byte, error) {
 	if r.IsZero() {
 		return nil, chunk.ErrBadName
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	b := t.remembered(r)
 	if b == nil {
 		if data, err := t.f.cfg.Store.Get(r); err == nil {
@@ -109,9 +106,6 @@ func (t *Task) Get(ctx context.Context, r chunk.Ref) ([]byte, error) {
 func (t *Task) ReadRange(ctx context.Context, r chunk.Ref, p []byte, off int64) (int, error) {
 	if off < 0 || r.IsZero() {
 		return 0, chunk.ErrBadName
-	}
-	if err := ctx.Err(); err != nil {
-		return 0, err
 	}
 	data, known := r.Known()
 	if !known {
@@ -152,6 +146,9 @@ var errAbsent = errors.New("not held here")
 func (t *Task) wait(ctx context.Context, r chunk.Ref) (*buffer, error) {
 	if ctx.Value(localOnly{}) != nil {
 		return nil, errAbsent
+	}
+	if err := ctx.Err(); err != nil { // what is held was given all the same
+		return nil, err
 	}
 	t.mu.Lock()
 	if b := t.recent.find(r); b != nil { // came in the meantime
