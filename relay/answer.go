@@ -8,9 +8,19 @@ import (
 
 // asking is a request that is still coming in.
 type asking struct {
-	total int
-	b     []byte
-	cells int64 // taken from Relay.pool
+	total   int
+	got     int
+	b       []byte
+	refused bool  // too many: nothing is kept
+	cells   int64 // taken from Relay.pool
+}
+
+// add takes a piece.
+func (a *asking) add(b []byte) {
+	a.got += len(b)
+	if !a.refused {
+		a.b = append(a.b, b...)
+	}
 }
 
 var errNoRoom = errors.New("no room for a request")
@@ -30,16 +40,17 @@ func (e *farEnd) ask(f *frame) error {
 		if busy {
 			return errProtocol // a builder of ours asks less
 		}
-		a = &asking{total: total, b: append(make([]byte, 0, len(rest)), rest...)}
+		a = &asking{total: total, refused: !e.c.nb.queries.Allow()}
+		a.add(rest)
 		e.mu.Lock()
 		e.asks++
 		e.asking[id] = a
 		e.mu.Unlock()
 	} else {
-		if len(f.data) == 0 || len(a.b)+len(f.data) > a.total {
+		if len(f.data) == 0 || a.got+len(f.data) > a.total {
 			return errProtocol
 		}
-		a.b = append(a.b, f.data...)
+		a.add(f.data)
 	}
 	r := e.c.r
 	e.mu.Lock()
@@ -47,9 +58,12 @@ func (e *farEnd) ask(f *frame) error {
 		e.mu.Unlock()
 		return errProtocol
 	}
-	a.cells++
-	full := r.pool.take(1)
-	whole := len(a.b) == a.total
+	full := false
+	if !a.refused {
+		a.cells++
+		full = r.pool.take(1)
+	}
+	whole := a.got == a.total
 	if whole {
 		delete(e.asking, id)
 	}
@@ -63,18 +77,18 @@ func (e *farEnd) ask(f *frame) error {
 	}
 	e.c.wg.Go(func() {
 		defer r.pool.give(a.cells)
-		e.answer(id, a.b)
+		e.answer(id, a)
 	})
 	return nil
 }
 
 // answer asks whom this relay knows and queues the answer.
-func (e *farEnd) answer(id uint32, req []byte) {
+func (e *farEnd) answer(id uint32, a *asking) {
 	status, b := wire.StatusRefused, []byte(nil)
-	if far := e.c.r.cfg.Far; far != nil {
+	if far := e.c.r.cfg.Far; far != nil && !a.refused {
 		var err error
 		status = wire.StatusOK
-		if b, err = far.Answer(e.c.ctx, req); err != nil || len(b) > wire.MaxAsk {
+		if b, err = far.Answer(e.c.ctx, a.b); err != nil || len(b) > wire.MaxAsk {
 			status, b = wire.StatusFailed, nil
 		}
 	}

@@ -32,6 +32,7 @@ type circuit struct {
 	bwd            *layer
 	hash           [32]byte // of the handshake; names the circuit to both ends
 	toPrev, toNext writing  // how prev and next take what is written
+	pace           pace     // used by keepHouse
 	far            *farEnd  // used by run; set once
 
 	ctx    context.Context
@@ -79,12 +80,8 @@ func (c *circuit) run() error {
 
 // create answers the first frame.
 func (c *circuit) create() error {
-	done, ok := c.r.setUp()
-	if !ok {
-		return errors.New("too many set-ups")
-	}
-	defer done()
-	c.prev.SetReadDeadline(time.Now().Add(c.r.limits.SetUp))
+	defer c.r.opened(c)
+	c.prev.SetReadDeadline(c.hello())
 	b := make([]byte, wire.FrameSize)
 	if _, err := io.ReadFull(c.prev.Link, b); err != nil {
 		return err
@@ -93,8 +90,12 @@ func (c *circuit) create() error {
 	if err != nil {
 		return err
 	}
-	s, out, _, err := respond(wire.CircuitPrologue(c.r.cfg.NetworkName, c.r.id), c.r.onion, msg[:])
-	if err != nil {
+	var s secrets
+	var out [wire.HandshakeSize]byte
+	if err := c.compute(func() (err error) {
+		s, out, _, err = respond(wire.CircuitPrologue(c.r.cfg.NetworkName, c.r.id), c.r.onion, msg[:])
+		return err
+	}); err != nil {
 		return err
 	}
 	k := wire.DeriveCircuitKeys(s.k1, s.k2, s.hash)

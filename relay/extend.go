@@ -31,7 +31,7 @@ func (c *circuit) goOn(e wire.Extend) (Link, wire.Extended) {
 	if r.cfg.Network == nil || e.To.Node == r.id || e.To.Verify(r.cfg.NetworkName, r.cfg.Now()) != nil || !r.mayExtend(e.To.Node) {
 		return nil, refused
 	}
-	done, ok := r.setUp()
+	done, ok := r.mayDial(c.nb)
 	if !ok {
 		return nil, refused
 	}

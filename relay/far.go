@@ -212,6 +212,7 @@ func (e *farEnd) close() {
 			dropped = append(dropped, h.peer)
 		}
 	}
+	e.c.nb.streams.Add(-int64(len(e.streams)))
 	clear(e.streams)
 	for _, a := range e.asking {
 		e.c.r.pool.give(a.cells)

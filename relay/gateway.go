@@ -90,6 +90,9 @@ func (e *farEnd) join(f *frame) error {
 	if id%2 == 0 || e.find(id) != nil {
 		return errProtocol
 	}
+	if !e.c.nb.opens.Allow() {
+		return e.say(id, wire.CmdReset, []byte{byte(wire.ReasonRefused)})
+	}
 	switch ok, effort := e.splice(id, j); {
 	case ok:
 		return nil
@@ -144,7 +147,7 @@ func (h *half) enter() bool {
 	e := h.far
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closed || h.gone || len(e.streams) >= e.c.r.limits.Streams {
+	if e.closed || h.gone || len(e.streams) >= e.c.r.limits.Streams || !e.c.nb.addStream(e.c.r.limits.StreamsPer) {
 		return false
 	}
 	if h.id == 0 {

@@ -27,9 +27,15 @@ func (l pipeLink) Reset() error      { return l.Close() }
 func (l pipeLink) Peer() wire.NodeID { return l.peer }
 
 func (l *lone) Dial(context.Context, wire.Descriptor) (Link, error) {
-	a, b := net.Pipe()
-	go l.r.Serve(pipeLink{b, wire.NodeID{1}})
-	return pipeLink{a, l.d.Node}, nil
+	a, b := pipe(l.d.Node, wire.NodeID{1})
+	go l.r.Serve(b)
+	return a, nil
+}
+
+// pipe makes a link to a node from another.
+func pipe(to, from wire.NodeID) (a, b Link) {
+	x, y := net.Pipe()
+	return pipeLink{x, to}, pipeLink{y, from}
 }
 
 func newLone(t *testing.T) *lone {

@@ -1,29 +1,46 @@
 package relay
 
 import (
+	"runtime"
 	"time"
 
 	"golang.org/x/time/rate"
-
-	"wanderfs/relay/wire"
 )
 
 // Limits bound what strangers may make a relay hold and do. A zero field has
-// the default that it names; negative numbers mean none at all.
+// the default that it names; negative numbers mean none at all. A neighbour
+// carries the circuits of many users, so what one may do suits thousands.
 type Limits struct {
-	Circuits     int           // at a time; 4096
-	PerNeighbour int           // circuits from one neighbour; 1024
-	HalfOpen     int           // set-ups at a time, this relay's extensions included; 256
-	SetUp        time.Duration // for one handshake or extension; 10 s
-	Idle         time.Duration // without a frame from the builder's side; 60 s
-	Stall        time.Duration // a write to a neighbour without progress; 20 s
-	Asks         int           // requests at a time on one circuit; 16
-	Streams      int           // at a time on one circuit; 512
-	Pool         int64         // bytes of frames held for others, all circuits together; 128 MiB
-	Joins        rate.Limit    // a second for one session, bursts of 4 s; 50
-	Creates      rate.Limit    // circuits a second from one neighbour, bursts of 8 s; 50
-	PerTarget    rate.Limit    // extensions a second to one node, bursts of 8 s; 50
-	Rate         rate.Limit    // bytes a second for one neighbour's circuits, bursts of 1/8 s; 1 GiB/s
+	// What is held.
+	Circuits     int   // at a time; 10240: idle ones fit into 1 GiB
+	PerNeighbour int   // circuits from one neighbour; 1024
+	Streams      int   // at a time on one circuit; 512
+	StreamsPer   int   // streams of all circuits of one neighbour that end here; 4096
+	Asks         int   // requests at a time on one circuit; 16
+	Pool         int64 // bytes of frames held for others, all circuits together; 128 MiB
+	Stalled      int   // circuits that wait and hardly move; 256: each may leave a link's window, 4 MiB, unread
+	Known        int   // neighbours, and targets, remembered at a time; 4096
+
+	// Set-up.
+	HalfOpen    int           // circuits without an answered first frame; 1024
+	HalfOpenPer int           // the same, from one neighbour; 128
+	Dials       int           // extensions under way; 512
+	DialsPer    int           // the same, for one neighbour; 64
+	Workers     int           // handshakes computed at a time; half of the processors
+	Hello       time.Duration // until the first frame is there; 5 s
+	SetUp       time.Duration // for one handshake or extension; 10 s
+
+	// How long.
+	Idle  time.Duration // without a frame from the builder's side; 60 s
+	Stall time.Duration // a write to a neighbour without progress; 20 s
+
+	// How often: a second, in bursts of 8 s where nothing else is said.
+	Creates   rate.Limit // circuits from one neighbour; 50
+	Opens     rate.Limit // streams to sessions, from one neighbour; 100
+	Queries   rate.Limit // requests at this far end, from one neighbour; 200
+	PerTarget rate.Limit // extensions to one node; 50
+	Joins     rate.Limit // streams to one session, bursts of 4 s; 50
+	Rate      rate.Limit // bytes of one neighbour's circuits, bursts of 1/8 s; 1 GiB/s
 }
 
 func def[T int | int64 | time.Duration | rate.Limit](v *T, d T) {
@@ -32,64 +49,30 @@ func def[T int | int64 | time.Duration | rate.Limit](v *T, d T) {
 	}
 }
 
-func (l Limits) withDefaults() Limits {
-	def(&l.Circuits, 4096)
+// WithDefaults gives the limits with all defaults filled in.
+func (l Limits) WithDefaults() Limits {
+	def(&l.Circuits, 10240)
 	def(&l.PerNeighbour, 1024)
-	def(&l.HalfOpen, 256)
+	def(&l.Streams, 512)
+	def(&l.StreamsPer, 4096)
+	def(&l.Asks, 16)
+	def(&l.Pool, 128<<20)
+	def(&l.Stalled, 256)
+	def(&l.Known, 4096)
+	def(&l.HalfOpen, 1024)
+	def(&l.HalfOpenPer, 128)
+	def(&l.Dials, 512)
+	def(&l.DialsPer, 64)
+	def(&l.Workers, max(1, runtime.GOMAXPROCS(0)/2))
+	def(&l.Hello, 5*time.Second)
 	def(&l.SetUp, 10*time.Second)
 	def(&l.Idle, time.Minute)
 	def(&l.Stall, 20*time.Second)
-	def(&l.Asks, 16)
-	def(&l.Streams, 512)
-	def(&l.Pool, 128<<20)
-	def(&l.Joins, 50)
 	def(&l.Creates, 50)
+	def(&l.Opens, 100)
+	def(&l.Queries, 200)
 	def(&l.PerTarget, 50)
+	def(&l.Joins, 50)
 	def(&l.Rate, 1<<30)
 	return l
-}
-
-// neighbour is what one neighbour uses. Guarded by Relay.mu, but for bytes.
-type neighbour struct {
-	circuits int
-	creates  *rate.Limiter
-	bytes    *rate.Limiter // used by all its circuits
-}
-
-const maxKnown = 4096 // neighbours and targets remembered; ours
-
-// neighbourLocked finds or makes the record of a neighbour.
-func (r *Relay) neighbourLocked(id wire.NodeID) *neighbour {
-	if nb := r.neighbours[id]; nb != nil {
-		return nb
-	}
-	if len(r.neighbours) >= maxKnown {
-		for k, nb := range r.neighbours {
-			if nb.circuits == 0 {
-				delete(r.neighbours, k)
-			}
-		}
-	}
-	burst := max(int(min(float64(r.limits.Rate)/8, 1<<30)), 8*wire.FrameSize)
-	nb := &neighbour{
-		creates: rate.NewLimiter(r.limits.Creates, max(1, int(8*r.limits.Creates))),
-		bytes:   rate.NewLimiter(r.limits.Rate, burst),
-	}
-	r.neighbours[id] = nb
-	return nb
-}
-
-// mayExtend counts an extension to a target against its limit.
-func (r *Relay) mayExtend(to wire.NodeID) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	l := r.targets[to]
-	if l == nil {
-		if len(r.targets) >= maxKnown {
-			clear(r.targets)
-		}
-		l = rate.NewLimiter(r.limits.PerTarget, max(1, int(8*r.limits.PerTarget)))
-		r.targets[to] = l
-	}
-	return l.Allow()
 }

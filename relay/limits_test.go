@@ -102,6 +102,90 @@ func TestLimitJoins(t *testing.T) {
 	w.pub.Close()
 }
 
+// TestLimitOpens: one neighbour opens streams at its rate, and only so many
+// at a time; another is not touched by that.
+func TestLimitOpens(t *testing.T) {
+	for name, c := range map[string]struct {
+		limits relay.Limits
+		want   int
+	}{
+		"rate":      {relay.Limits{Opens: 0.5}, 4},
+		"at a time": {relay.Limits{StreamsPer: 3}, 3},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			n, err := relaytest.New(relaytest.Config{Limits: c.limits})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer n.Close()
+			w := standing(t, n, 5, 4, 3)
+			go func() {
+				for {
+					if _, err := w.listen.Accept(context.Background()); err != nil {
+						return
+					}
+				}
+			}()
+			for _, hops := range [][]int{{0, 3}, {1, 3}} {
+				p := build(t, n, hops...)
+				joined := 0
+				for range 6 {
+					c, err := p.Join(t.Context(), w.s.Keys(), w.join, nil)
+					if errors.Is(err, relay.ErrRefused) {
+						continue
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer c.Close()
+					joined++
+				}
+				p.Close()
+				if got := joined; got != c.want {
+					t.Errorf("%s: got %d streams, want %d", name, got, c.want)
+				}
+			}
+			w.pub.Close()
+		})
+	}
+}
+
+// TestLimitQueries: one neighbour's requests are refused beyond its rate; the
+// circuit goes on, and so do others.
+func TestLimitQueries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, err := relaytest.New(relaytest.Config{Far: func(int) relay.Far { return echo{} }, Limits: relay.Limits{Queries: 0.5}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close()
+		p, q := build(t, n, 0, 2), build(t, n, 1, 2)
+		for _, c := range []struct {
+			p    *relay.Path
+			want int
+		}{{p, 4}, {q, 4}} {
+			answered := 0
+			for range 10 {
+				_, err := c.p.Ask(t.Context(), make([]byte, 100_000))
+				if err == nil {
+					answered++
+				} else if !errors.Is(err, relay.ErrRefused) {
+					t.Fatal(err)
+				}
+			}
+			if got := answered; got != c.want {
+				t.Errorf("got %d answers, want %d", got, c.want)
+			}
+		}
+		time.Sleep(2 * time.Second)
+		if _, err := p.Ask(t.Context(), nil); err != nil {
+			t.Errorf("after a pause: %v", err)
+		}
+		p.Close()
+		q.Close()
+	})
+}
+
 // TestLimitRate: a neighbour's circuits together stay below their rate.
 func TestLimitRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -44,16 +44,18 @@ type Relay struct {
 	onion  noise.DHKey
 	log    *slog.Logger
 
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup // one for each Serve
-	bytes  atomic.Uint64
-	pool   pool     // of frames that it holds
-	secret [32]byte // for puzzles
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup // one for each Serve, one for keepHouse
+	bytes   atomic.Uint64
+	pool    pool     // of frames that it holds
+	secret  [32]byte // for puzzles
+	workers workers  // for handshakes
 
 	mu         sync.Mutex
 	closed     bool
-	half       int // set-ups now
+	opening    int // circuits whose first frame was not answered yet
+	dials      int // extensions under way
 	circuits   map[*circuit]struct{}
 	neighbours map[wire.NodeID]*neighbour
 	targets    map[wire.NodeID]*rate.Limiter
@@ -79,7 +81,7 @@ func New(cfg Config) (*Relay, error) {
 		return nil, fmt.Errorf("make onion key: %w", err)
 	}
 	r := &Relay{
-		cfg: cfg, limits: cfg.Limits.withDefaults(), onion: key, log: cfg.Log,
+		cfg: cfg, limits: cfg.Limits.WithDefaults(), onion: key, log: cfg.Log,
 		id:         wire.NodeID(cfg.Identity.Public().(ed25519.PublicKey)),
 		circuits:   map[*circuit]struct{}{},
 		neighbours: map[wire.NodeID]*neighbour{},
@@ -87,8 +89,10 @@ func New(cfg Config) (*Relay, error) {
 		sessions:   map[wire.SessionNumber]*standing{},
 	}
 	rand.Read(r.secret[:])
+	r.workers.free = r.limits.Workers
 	r.pool.limit, r.pool.full = r.limits.Pool/wire.FrameSize, r.relieve
 	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.wg.Go(r.keepHouse)
 	return r, nil
 }
 
@@ -124,46 +128,8 @@ func (r *Relay) Serve(l Link) {
 	c.end(err)
 	c.wg.Wait()
 	c.erase()
-	r.mu.Lock()
-	delete(r.circuits, c)
-	c.nb.circuits--
-	r.mu.Unlock()
+	r.dismiss(c)
 	r.log.Debug("circuit over")
-}
-
-// admit counts a new circuit, or refuses it with nil.
-func (r *Relay) admit(l Link) *circuit {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed || len(r.circuits) >= r.limits.Circuits || r.half >= r.limits.HalfOpen {
-		return nil
-	}
-	nb := r.neighbourLocked(l.Peer())
-	if nb.circuits >= r.limits.PerNeighbour || !nb.creates.Allow() {
-		return nil
-	}
-	nb.circuits++
-	c := &circuit{r: r, nb: nb, links: []Link{l}}
-	c.prev = stream{Link: l, idle: r.limits.Idle, stall: r.limits.Stall, pool: &r.pool, writes: &c.toPrev}
-	c.ctx, c.cancel = context.WithCancel(r.ctx)
-	r.circuits[c] = struct{}{}
-	r.wg.Add(1)
-	return c
-}
-
-// setUp counts one set-up; done ends it.
-func (r *Relay) setUp() (done func(), ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.half >= r.limits.HalfOpen {
-		return nil, false
-	}
-	r.half++
-	return func() {
-		r.mu.Lock()
-		r.half--
-		r.mu.Unlock()
-	}, true
 }
 
 // Close ends all circuits, waits until they are gone and erases the onion

@@ -87,6 +87,16 @@ func (h *half) push(f *frame) bool {
 	return true
 }
 
+// removeLocked takes a half off the list of streams, if it is there.
+func (e *farEnd) removeLocked(h *half) bool {
+	if e.streams[h.id] != h {
+		return false
+	}
+	delete(e.streams, h.id)
+	e.c.nb.streams.Add(-1)
+	return true
+}
+
 // settle forgets a stream whose both directions have ended. What waits is
 // still sent.
 func (h *half) settle() {
@@ -101,9 +111,7 @@ func (h *half) settle() {
 	}
 	for _, x := range []*half{h, h.peer} {
 		x.far.mu.Lock()
-		if x.far.streams[x.id] == x {
-			delete(x.far.streams, x.id)
-		}
+		x.far.removeLocked(x)
 		x.far.mu.Unlock()
 	}
 }
@@ -168,8 +176,7 @@ func (h *half) forgetLocked() {
 	}
 	h.gone, h.grant = true, 0
 	h.q.drop()
-	if h.far.streams[h.id] == h {
-		delete(h.far.streams, h.id)
+	if h.far.removeLocked(h) {
 		h.far.budget += wire.MaxWindow
 	}
 }
@@ -192,10 +199,9 @@ func (h *half) lose(why wire.Reason) {
 	e := h.far
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if h.gone || e.streams[h.id] != h {
+	if h.gone || !e.removeLocked(h) {
 		return
 	}
-	delete(e.streams, h.id)
 	e.budget += wire.MaxWindow
 	h.lost, h.reason = true, why
 	e.readyLocked(h)

@@ -1,0 +1,126 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+var errCrowded = errors.New("gave way to another neighbour's set-up")
+
+// admit counts a new circuit, or refuses it with nil. The cheapest checks
+// come first: nothing is read, and nothing computed, for a neighbour that is
+// beyond its bucket.
+func (r *Relay) admit(l Link) *circuit {
+	r.mu.Lock()
+	nb := (*neighbour)(nil)
+	if !r.closed && len(r.circuits) < r.limits.Circuits {
+		nb = r.neighbourLocked(l.Peer())
+	}
+	if nb == nil || nb.circuits >= r.limits.PerNeighbour || len(nb.opening) >= r.limits.HalfOpenPer || !nb.creates.Allow() {
+		r.mu.Unlock()
+		return nil
+	}
+	var victim *circuit
+	if r.opening >= r.limits.HalfOpen {
+		if victim = r.crowdedLocked(len(nb.opening)); victim == nil {
+			r.mu.Unlock()
+			return nil
+		}
+		r.openedLocked(victim)
+	}
+	nb.circuits++
+	c := &circuit{r: r, nb: nb, links: []Link{l}}
+	nb.opening = append(nb.opening, c)
+	r.opening++
+	c.prev = stream{Link: l, idle: r.limits.Idle, stall: r.limits.Stall, pool: &r.pool, writes: &c.toPrev}
+	c.ctx, c.cancel = context.WithCancel(r.ctx)
+	r.circuits[c] = struct{}{}
+	r.wg.Add(1)
+	r.mu.Unlock()
+	if victim != nil {
+		victim.end(errCrowded)
+	}
+	return c
+}
+
+// crowdedLocked gives the oldest half-open circuit of the neighbour that has
+// most of them, if those are more than mine and one.
+func (r *Relay) crowdedLocked(mine int) *circuit {
+	var most *neighbour
+	for _, nb := range r.neighbours {
+		if len(nb.opening) > mine+1 && (most == nil || len(nb.opening) > len(most.opening)) {
+			most = nb
+		}
+	}
+	if most == nil {
+		return nil
+	}
+	return most.opening[0]
+}
+
+// opened notes that a circuit is not half open any more: its first frame was
+// answered, or it is over.
+func (r *Relay) opened(c *circuit) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.openedLocked(c)
+}
+
+func (r *Relay) openedLocked(c *circuit) {
+	if i := slices.Index(c.nb.opening, c); i >= 0 {
+		c.nb.opening = slices.Delete(c.nb.opening, i, i+1)
+		r.opening--
+	}
+}
+
+// dismiss forgets a circuit that is over.
+func (r *Relay) dismiss(c *circuit) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.openedLocked(c)
+	delete(r.circuits, c)
+	c.nb.circuits--
+}
+
+// mayDial counts an extension of a neighbour's circuit while it is under way;
+// done ends it.
+func (r *Relay) mayDial(nb *neighbour) (done func(), ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dials >= r.limits.Dials || nb.dials >= r.limits.DialsPer {
+		return nil, false
+	}
+	r.dials++
+	nb.dials++
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.dials--
+		nb.dials--
+	}, true
+}
+
+// addStream counts a stream that ends here for a circuit's neighbour.
+func (nb *neighbour) addStream(most int) bool {
+	if nb.streams.Add(1) <= int64(most) {
+		return true
+	}
+	nb.streams.Add(-1)
+	return false
+}
+
+// compute runs a handshake of a neighbour's when its turn has come.
+func (c *circuit) compute(work func() error) error {
+	ctx, cancel := context.WithTimeout(c.ctx, c.r.limits.SetUp)
+	defer cancel()
+	if err := c.r.workers.enter(ctx, c.nb); err != nil {
+		return err
+	}
+	defer c.r.workers.leave()
+	return work()
+}
+
+// hello is when a circuit's first frame must have come.
+func (c *circuit) hello() time.Time { return time.Now().Add(c.r.limits.Hello) }
