@@ -53,6 +53,8 @@ type link struct {
 	dialAt   time.Time
 	liveAt   time.Time
 	proven   bool      // has given a verified chunk
+	leaving  bool      // it ends soon: another one takes over
+	goodbye  bool      // its session said so
 	silent   bool      // nothing came for long; another route is opened beside it
 	bypassed bool      // silent: nothing more is asked of it for now
 	refusals int       // in a row: it has too much to do
@@ -61,7 +63,7 @@ type link struct {
 
 // usable reports whether f may be asked for here.
 func (l *link) usable(f *fetch) bool {
-	return l.state == live && !l.bypassed && !f.absent[l.session] &&
+	return l.state == live && !l.bypassed && !f.absent[l.session] && !(l.leaving && l.t.succeededLocked(l, f)) &&
 		(l.rest.IsZero() || !time.Now().Before(l.rest))
 }
 
@@ -197,6 +199,9 @@ func (l *link) run(route Route, first []byte) {
 	l.t.kick()
 
 	var wg sync.WaitGroup
+	if r, ok := conn.(Retiring); ok {
+		wg.Go(func() { l.awaitRetirement(r) })
+	}
 	wg.Go(func() {
 		if l.write(conn) != nil {
 			l.cancel()
@@ -246,6 +251,12 @@ func (l *link) read(conn io.Reader) error {
 		a, err := parseAnswer(h[:])
 		if err != nil {
 			return err
+		}
+		if a.Status == statusLeaving {
+			if err := l.told(); err != nil {
+				return err
+			}
+			continue
 		}
 		q, err := l.begin(a)
 		if err != nil {

@@ -42,8 +42,9 @@ type finding struct {
 	begun   int       // searches
 	heard   int       // begun when the last that was answered began, itself included
 	cands   []*candidate
-	known   int  // sessions found by the last search that found any
-	reached bool // a dial worked
+	known   int                         // sessions found by the last search that found any
+	reached bool                        // a dial worked
+	gone    map[wire.SessionNumber]bool // said that they end
 }
 
 // run keeps the task's routes and deadlines until the fetcher closes, or until
@@ -58,10 +59,14 @@ func (t *Task) run() {
 		busy := len(t.demanded) > 0 || len(t.ahead) > 0
 		if busy {
 			t.active = now
+			t.handOverLocked()
 			t.watchLocked(now)
 			t.deadlinesLocked(now)
 			t.routesLocked(now)
 			t.assignLocked()
+		}
+		if !busy {
+			t.endLeavingLocked()
 		}
 		idle := now.Sub(t.active)
 		if !busy && idle >= t.f.cfg.Idle {
@@ -139,7 +144,7 @@ func (t *Task) watchLocked(now time.Time) {
 		for _, q := range l.queue {
 			t.takeBackLocked(q)
 		}
-		if len(t.links) >= t.f.cfg.Routes {
+		if t.placesLocked() >= t.f.cfg.Routes {
 			t.endLinkLocked(l) // its place is needed for another
 		}
 	}
@@ -250,7 +255,7 @@ func (t *Task) hopeLocked(f *fetch) (bool, string) {
 	}
 	open := 0
 	for _, c := range t.find.cands {
-		if !f.absent[c.session] && !t.bad[c.session] {
+		if !f.absent[c.session] && !t.bad[c.session] && !t.find.gone[c.session] {
 			open++
 		}
 	}
@@ -293,7 +298,7 @@ func (t *Task) routesLocked(now time.Time) {
 	}
 	working := 0
 	for _, l := range t.links {
-		slow := l.silent || l.bypassed || l.state == dialing && now.Sub(l.dialAt) > dialSlow
+		slow := l.leaving || l.silent || l.bypassed || l.state == dialing && now.Sub(l.dialAt) > dialSlow
 		if !slow && (starved == nil || !starved.absent[l.session]) {
 			working++
 		}
@@ -303,7 +308,7 @@ func (t *Task) routesLocked(now time.Time) {
 		if c == nil {
 			break
 		}
-		if len(t.links) >= t.f.cfg.Routes && !t.makeRoomLocked(starved) {
+		if t.placesLocked() >= t.f.cfg.Routes && !t.makeRoomLocked(starved) {
 			break
 		}
 		t.dialLocked(c)
@@ -334,7 +339,7 @@ func (t *Task) servedLocked(f *fetch) bool {
 // makeRoomLocked closes the route that is of the least use.
 func (t *Task) makeRoomLocked(starved *fetch) bool {
 	for _, l := range t.links {
-		if l.bypassed || starved != nil && starved.absent[l.session] {
+		if !l.leaving && (l.bypassed || starved != nil && starved.absent[l.session]) {
 			t.endLinkLocked(l)
 			return true
 		}
@@ -347,11 +352,13 @@ func (t *Task) makeRoomLocked(starved *fetch) bool {
 func (t *Task) candidateLocked(now time.Time, starved *fetch) *candidate {
 	open := make(map[wire.SessionNumber]int)
 	for _, l := range t.links {
-		open[l.session]++
+		if !l.leaving {
+			open[l.session]++
+		}
 	}
 	var best *candidate
 	for _, c := range t.find.cands {
-		if c.open >= maxOpen || t.bad[c.session] || now.Before(c.after) || starved != nil && starved.absent[c.session] {
+		if c.open >= maxOpen || t.bad[c.session] || t.find.gone[c.session] || now.Before(c.after) || starved != nil && starved.absent[c.session] {
 			continue
 		}
 		if best == nil || cmp.Or(cmp.Compare(open[c.session], open[best.session]),
@@ -420,13 +427,14 @@ func (t *Task) endLinkLocked(l *link) {
 	l.state = dead
 	l.cancel()
 	t.links = remove(t.links, l)
-	c := l.cand
-	c.open--
-	c.fails++
-	if worked {
-		c.fails = 1
+	if c := l.cand; !l.leaving { // else it has gone as it should
+		c.open--
+		c.fails++
+		if worked {
+			c.fails = 1
+		}
+		c.after = now.Add(min(250*time.Millisecond<<min(c.fails, 6), maxRetry))
 	}
-	c.after = now.Add(min(250*time.Millisecond<<min(c.fails, 6), maxRetry))
 	if len(t.links) == 0 { // look again at once, but not in a loop
 		t.find.next = earlier(t.find.next, now.Add(250*time.Millisecond<<min(t.find.tries, 4)))
 	}
@@ -467,8 +475,10 @@ func (t *Task) search(pause time.Duration) {
 	fresh := false
 	for _, r := range routes[:min(len(routes), maxCandidates)] {
 		s := r.Session()
-		known[s] = true
-		if t.bad[s] {
+		if !t.find.gone[s] {
+			known[s] = true
+		}
+		if t.bad[s] || t.find.gone[s] {
 			continue
 		}
 		c := &candidate{}

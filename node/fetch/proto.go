@@ -39,6 +39,7 @@ const (
 	statusNotHeld   status = 1
 	statusTooMuch   status = 2
 	statusCancelled status = 3
+	statusLeaving   status = 4 // answers nothing
 )
 
 // request is one request as bytes say it. PROTOCOL.md, Request
@@ -115,8 +116,8 @@ func parseAnswer(b []byte) (answer, error) {
 		Length: binary.BigEndian.Uint32(b[8:]),
 		Total:  binary.BigEndian.Uint32(b[12:]),
 	}
-	if a.Status > statusCancelled || a.Total > chunk.MaxBlock || a.Length > a.Total ||
-		a.Status != statusData && a.Total != 0 {
+	if a.Status > statusLeaving || a.Total > chunk.MaxBlock || a.Length > a.Total ||
+		a.Status != statusData && a.Total != 0 || a.Status == statusLeaving && a.Tag != 0 {
 		return answer{}, ErrProtocol
 	}
 	return a, nil

@@ -44,7 +44,7 @@ func TestAnswerBytes(t *testing.T) {
 	}
 	for i, bad := range [][]byte{
 		nil, b[:AnswerSize-1], append(bytes.Clone(b), 0),
-		change(b, 0, 0), change(b, 1, 1), change(b, 1, 4), change(b, 2, 1), change(b, 3, 1),
+		change(b, 0, 0), change(b, 1, 1), change(b, 1, 4), change(b, 1, 5), change(b, 2, 1), change(b, 3, 1),
 		change(b, 8, 1), change(b, 12, 1),
 	} {
 		if _, err := parseAnswer(bad); err != ErrProtocol {

@@ -46,6 +46,12 @@ func Serve(ctx context.Context, conn io.ReadWriteCloser, first []byte, b Blocks)
 
 // Serve is like the function Serve, within the limits of s.
 func (s *Server) Serve(ctx context.Context, conn io.ReadWriteCloser, first []byte) error {
+	return s.ServeUntil(ctx, conn, first, nil)
+}
+
+// ServeUntil is Serve that tells the reader when leave is closed: the session
+// ends soon, and a successor can be found.
+func (s *Server) ServeUntil(ctx context.Context, conn io.ReadWriteCloser, first []byte, leave <-chan struct{}) error {
 	s.once.Do(func() {
 		s.Requests = orDefault(s.Requests, 1024)
 		s.Ahead = orDefault(s.Ahead, 4)
@@ -59,6 +65,7 @@ func (s *Server) Serve(ctx context.Context, conn io.ReadWriteCloser, first []byt
 	v := &serving{
 		Server: s,
 		conn:   conn,
+		leave:  leave,
 		wait:   make(map[uint32]*job),
 		jobs:   make(chan *job, s.Requests),
 		loaded: make(chan *job, s.Ahead),
@@ -103,6 +110,7 @@ func orDefault[T int | int64 | time.Duration](v, d T) T {
 type serving struct {
 	*Server
 	conn   io.ReadWriteCloser
+	leave  <-chan struct{} // nil when it was told
 	mu     sync.Mutex
 	wait   map[uint32]*job // gets not yet begun, by tag; guarded by mu
 	jobs   chan *job       // closed by read
@@ -242,7 +250,14 @@ func (v *serving) write(ctx context.Context) error {
 			if err := out.Flush(); err != nil {
 				return err
 			}
-			j, ok = <-v.loaded
+			select {
+			case j, ok = <-v.loaded:
+			case <-v.leave:
+				if err := v.sayLeaving(out); err != nil {
+					return err
+				}
+				continue
+			}
 		}
 		if !ok {
 			return out.Flush()
@@ -263,6 +278,13 @@ func (v *serving) write(ctx context.Context) error {
 		}
 		delete(v.wait, j.Tag)
 		v.mu.Unlock()
+		select {
+		case <-v.leave:
+			if err := v.sayLeaving(out); err != nil {
+				return err
+			}
+		default:
+		}
 		if _, err := out.Write(appendAnswer(h[:0], a)); err != nil {
 			return err
 		}
@@ -271,6 +293,13 @@ func (v *serving) write(ctx context.Context) error {
 		}
 		v.release(j)
 	}
+}
+
+// sayLeaving tells the reader, once.
+func (v *serving) sayLeaving(out io.Writer) error {
+	v.leave = nil
+	_, err := out.Write(appendAnswer(nil, answer{Status: statusLeaving}))
+	return err
 }
 
 // await returns when j's answer may be said. Answers that wait in out are sent

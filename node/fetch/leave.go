@@ -1,0 +1,109 @@
+package fetch
+
+import (
+	"time"
+
+	"wanderfs/relay/wire"
+)
+
+// Sessions end while content is read: the publisher's says so in the
+// connection, the reader's own by Retiring. Either way the link goes on until
+// another one works, and then ends when its last answer is in:
+//
+//	live -> leaving, its place is free -> another is live: nothing more is
+//	asked -> queue empty: closed
+
+// Retiring is a connection whose own session ends: Retired is closed when
+// another dial of the same route leads over a successor.
+type Retiring interface {
+	Retired() <-chan struct{}
+}
+
+// maxGone bounds how many ended sessions a task remembers.
+const maxGone = 64
+
+func (l *link) awaitRetirement(r Retiring) {
+	select {
+	case <-r.Retired():
+		l.t.mu.Lock()
+		l.leaveLocked()
+		l.t.mu.Unlock()
+		l.t.kick()
+	case <-l.ctx.Done():
+	}
+}
+
+// told takes in that the session ends soon: all its links leave, it is dialled
+// no more, and its successor is looked for at once.
+func (l *link) told() error {
+	t := l.t
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l.goodbye {
+		return ErrProtocol
+	}
+	l.goodbye = true
+	if t.find.gone == nil || len(t.find.gone) >= maxGone {
+		t.find.gone = make(map[wire.SessionNumber]bool)
+	}
+	if !t.find.gone[l.session] {
+		t.find.gone[l.session] = true
+		t.find.next = earlier(t.find.next, time.Now().Add(250*time.Millisecond<<min(t.find.tries, 4)-250*time.Millisecond))
+	}
+	for _, o := range t.links {
+		if o.session == l.session {
+			o.leaveLocked()
+		}
+	}
+	t.kick()
+	return nil
+}
+
+// leaveLocked frees the link's place for its successor.
+func (l *link) leaveLocked() {
+	if l.leaving || l.state == dead {
+		return
+	}
+	l.leaving = true
+	l.cand.open--
+}
+
+// succeededLocked reports whether f, or with nil anything, can be asked of
+// another link than l, which leaves.
+func (t *Task) succeededLocked(l *link, f *fetch) bool {
+	for _, o := range t.links {
+		if o != l && o.state == live && !o.leaving && !o.bypassed && (f == nil || !f.absent[o.session]) {
+			return true
+		}
+	}
+	return false
+}
+
+// placesLocked counts the links that take a place among Config.Routes.
+func (t *Task) placesLocked() int {
+	n := 0
+	for _, l := range t.links {
+		if !l.leaving {
+			n++
+		}
+	}
+	return n
+}
+
+// handOverLocked ends the leaving links that have nothing more to bring.
+func (t *Task) handOverLocked() {
+	for _, l := range append([]*link(nil), t.links...) {
+		if l.leaving && len(l.queue) == 0 && (l.state == dialing || t.succeededLocked(l, nil)) {
+			t.endLinkLocked(l)
+		}
+	}
+}
+
+// endLeavingLocked ends them all: nobody waits for anything.
+func (t *Task) endLeavingLocked() {
+	for _, l := range append([]*link(nil), t.links...) {
+		if l.leaving {
+			t.endLinkLocked(l)
+		}
+	}
+}
