@@ -35,6 +35,7 @@ type Node struct {
 	publish *publisher
 	search  *searcher
 	fetch   *fetch.Fetcher
+	reads   *readSessions
 
 	closing sync.Once
 	closed  error
@@ -130,10 +131,14 @@ func (n *Node) useNetwork(network string) {
 	n.lookups = newPool(func(ctx context.Context) (*ownPath, error) {
 		return n.paths.build(ctx, purposeLookup, nil, func() ([]wire.Descriptor, error) { return chooser.lookup(n.cfg.Hops) })
 	}, n.mesh.view.wait)
+	n.reads = newReadSessions(n.paths, n.cfg.SessionLife)
 	n.fetch = fetch.New(fetch.Config{
-		Finder: &finder{network: network, pool: n.lookups, paths: n.paths, policy: n.mesh.t.policy, hops: n.cfg.Hops},
-		Store:  localStore{n.cache, n.share},
-		Log:    n.cfg.Log,
+		Finder: &finder{
+			network: network, pool: n.lookups, paths: n.paths, own: n.reads,
+			self: n.mesh.t.id, policy: n.mesh.t.policy, hops: n.cfg.Hops,
+		},
+		Store: localStore{n.cache, n.share},
+		Log:   n.cfg.Log,
 	})
 	n.search = newSearcher(network, n.lookups, n.cache, n.cfg.Log)
 	n.publish = newPublisher(network, n.share, n.lookups, &publishing{
@@ -155,7 +160,7 @@ func (n *Node) Close() error {
 			var wg sync.WaitGroup
 			var mu sync.Mutex
 			// Side by side: each says goodbye on paths of its own.
-			for _, part := range []io.Closer{n.fetch, n.search, n.publish, n.lookups, n.meter} {
+			for _, part := range []io.Closer{n.fetch, n.reads, n.search, n.publish, n.lookups, n.meter} {
 				wg.Go(func() {
 					err := part.Close()
 					mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"wanderfs/cache/chunk"
 	"wanderfs/node/fetch"
 	"wanderfs/node/share"
+	"wanderfs/relay/wire"
 )
 
 // All are ours; any value works.
@@ -149,21 +150,41 @@ func (p *publisher) groupLocked(i int) (*shareGroup, error) {
 	if g := p.groups[i]; g != nil {
 		return g, nil
 	}
-	record, err := p.loadGroup(i)
+	record, known, err := p.loadGroup(i)
 	if err != nil {
 		return nil, err
 	}
-	g := &shareGroup{p: p, i: i, record: record}
+	spread := spreadNew
+	if known {
+		spread = spreadKnown
+	}
+	g := &shareGroup{p: p, i: i, record: record, spread: min(spread, p.setup.life/20+1)}
 	g.server = &fetch.Server{Blocks: groupBlocks{p.share, i}}
 	p.groups[i] = g
 	p.wg.Go(g.run)
 	return g, nil
 }
 
+// What a session is for.
+const (
+	roleReader    = "reader"
+	rolePublisher = "publisher"
+)
+
 // sessionInfo is what status tells of one session.
 type sessionInfo struct {
-	s        *session
+	role     string
+	number   wire.SessionNumber
+	expires  time.Time
 	draining bool
+}
+
+func (s *session) info(draining bool) sessionInfo {
+	i := sessionInfo{role: rolePublisher, number: s.number, expires: s.expires, draining: draining}
+	if draining {
+		i.expires = s.over()
+	}
+	return i
 }
 
 // sessions lists the living sessions, and why one of them listens nowhere.
@@ -177,13 +198,13 @@ func (p *publisher) sessions() (out []sessionInfo, missing error) {
 	for _, g := range groups {
 		g.mu.Lock()
 		if g.current != nil {
-			out = append(out, sessionInfo{g.current, false})
+			out = append(out, g.current.info(false))
 			if g.current.ready() == 0 {
 				missing = g.current.missing()
 			}
 		}
 		for _, s := range g.draining {
-			out = append(out, sessionInfo{s, true})
+			out = append(out, s.info(true))
 		}
 		g.mu.Unlock()
 	}

@@ -1,11 +1,13 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +26,9 @@ const (
 // putItems puts pointers first and then postings, so that what is found by
 // name can be read.
 func (p *publisher) putItems(items []share.Item) error {
+	// A batch holds what is of one group, and tells nothing by its order.
+	rand.Shuffle(len(items), func(i, j int) { items[i], items[j] = items[j], items[i] })
+	slices.SortStableFunc(items, func(a, b share.Item) int { return cmp.Compare(a.Group, b.Group) })
 	now := time.Now()
 	expires := now.Add(index.PostingLife - time.Hour)
 	again := func() time.Time { // well before expiry, and not all at once

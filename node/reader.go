@@ -20,6 +20,8 @@ type finder struct {
 	network string
 	pool    *pool
 	paths   *paths
+	own     *readSessions
+	self    wire.NodeID
 	policy  addrPolicy
 	hops    int // own relays of a reading path
 }
@@ -35,12 +37,13 @@ func (f *finder) Find(ctx context.Context, root chunk.Ref) ([]fetch.Route, error
 	if err != nil {
 		return nil, fmt.Errorf("look up content: %w", err)
 	}
-	return f.routes(found), nil
+	return f.routes(root, found), nil
 }
 
 // routes turns the sources that verify into routes: the first gateway of
-// every session, then the second of each, and so on.
-func (f *finder) routes(found [][]byte) []fetch.Route {
+// every session, then the second of each, and so on. A gateway that is this
+// very node is none: nobody is a relay of his own path.
+func (f *finder) routes(root chunk.Ref, found [][]byte) []fetch.Route {
 	now := time.Now()
 	newest := make(map[wire.SessionNumber]wire.Source)
 	for _, b := range found {
@@ -58,10 +61,10 @@ func (f *finder) routes(found [][]byte) []fetch.Route {
 		rand.Shuffle(len(s.Gateways), func(i, j int) { s.Gateways[i], s.Gateways[j] = s.Gateways[j], s.Gateways[i] })
 		rank := 0
 		for _, g := range s.Gateways {
-			if len(f.policy.dialable(g)) == 0 {
+			if g.Node == f.self || len(f.policy.dialable(g)) == 0 {
 				continue
 			}
-			ranks[rank] = append(ranks[rank], &route{f: f, number: num, source: s, gateway: g})
+			ranks[rank] = append(ranks[rank], &route{f: f, root: root, number: num, source: s, gateway: g})
 			rank++
 		}
 	}
@@ -76,6 +79,7 @@ func (f *finder) routes(found [][]byte) []fetch.Route {
 // fetch.Route.
 type route struct {
 	f       *finder
+	root    chunk.Ref // of the task that reads
 	number  wire.SessionNumber
 	source  wire.Source
 	gateway wire.Descriptor
@@ -84,11 +88,13 @@ type route struct {
 // Session implements fetch.Route.
 func (r *route) Session() wire.SessionNumber { return r.number }
 
-// Dial implements fetch.Route: it builds a path of its own to the gateway and
-// joins the session there.
+// Dial implements fetch.Route: it builds a path of the reading task's own
+// session to the gateway and joins the publisher's session there.
 func (r *route) Dial(ctx context.Context, first []byte) (io.ReadWriteCloser, error) {
-	path, err := r.f.paths.build(ctx, purposeRead, &r.gateway, func() ([]wire.Descriptor, error) {
-		return r.f.paths.chooser.path(r.f.hops, false, r.gateway)
+	path, own, err := r.f.own.path(ctx, r.root, func(ctx context.Context) (*ownPath, error) {
+		return r.f.paths.build(ctx, purposeRead, &r.gateway, func() ([]wire.Descriptor, error) {
+			return r.f.paths.chooser.path(r.f.hops, false, r.gateway)
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reach session: %w", err)
@@ -98,14 +104,19 @@ func (r *route) Dial(ctx context.Context, first []byte) (io.ReadWriteCloser, err
 		path.Close()
 		return nil, fmt.Errorf("join session: %w", err)
 	}
-	return &readConn{Conn: conn, path: path}, nil
+	return &readConn{Conn: conn, path: path, own: own}, nil
 }
 
-// readConn is a joined stream that owns its path.
+// readConn is a joined stream that owns its path. It implements
+// fetch.Retiring.
 type readConn struct {
 	*relay.Conn
 	path *ownPath
+	own  *readSession
 }
+
+// Retired is closed when the reading task has a new session.
+func (c *readConn) Retired() <-chan struct{} { return c.own.retired }
 
 // Close ends the stream and its path.
 func (c *readConn) Close() error {

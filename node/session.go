@@ -16,8 +16,7 @@ import (
 const (
 	firstPause  = 200 * time.Millisecond // between tries of one gateway
 	lastPause   = 30 * time.Second
-	maxDrain    = 15 * time.Minute
-	drainLook   = time.Second
+	latecomers  = 10 * time.Second // after a successor took over
 	listenLimit = 15 * time.Second
 )
 
@@ -31,20 +30,22 @@ type publishing struct {
 
 // session is a publisher's session: it listens at up to wire.MaxGateways
 // gateways, each over a standing path of its own, and replaces those that are
-// lost. It lives for a random while and never outlives the process.
+// lost. It lives for a random while and never outlives the process: its paths
+// end with it, with a successor or without.
 type session struct {
-	p       *publishing
-	keys    *relay.Session
-	number  wire.SessionNumber
-	join    [32]byte
-	born    time.Time
-	expires time.Time // a successor has taken over by then
-	serve   func(ctx context.Context, c *relay.Conn)
+	lifetime
+	p      *publishing
+	keys   *relay.Session
+	number wire.SessionNumber
+	join   [32]byte
+	serve  serveFunc
 
 	ctx     context.Context
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 	changed chan struct{} // capacity 1: the gateways changed
+	parting chan struct{} // closed when it drains
+	quiet   chan struct{} // capacity 1: the last reader has gone
 
 	mu       sync.Mutex
 	gateways [wire.MaxGateways]*gateway // guarded by mu
@@ -53,6 +54,10 @@ type session struct {
 	draining bool                       // guarded by mu
 }
 
+// serveFunc serves one reader. When leave is closed it tells him that the
+// session ends soon.
+type serveFunc func(ctx context.Context, c *relay.Conn, leave <-chan struct{})
+
 // gateway is where a session listens, or is about to.
 type gateway struct {
 	desc  wire.Descriptor
@@ -60,33 +65,23 @@ type gateway struct {
 	ready bool
 }
 
-func newSession(p *publishing, serve func(context.Context, *relay.Conn)) (*session, error) {
+func newSession(p *publishing, serve serveFunc) (*session, error) {
 	keys, err := relay.NewSession()
 	if err != nil {
 		return nil, fmt.Errorf("new session: %w", err)
 	}
-	now := time.Now()
 	s := &session{
-		p: p, keys: keys, number: keys.Number(), born: now, serve: serve,
-		expires: now.Add(p.life/2 + mrand.N(p.life)), changed: make(chan struct{}, 1),
+		lifetime: newLifetime(time.Now(), p.life),
+		p:        p, keys: keys, number: keys.Number(), serve: serve,
+		changed: make(chan struct{}, 1), parting: make(chan struct{}), quiet: make(chan struct{}, 1),
 	}
 	rand.Read(s.join[:])
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.ctx, s.cancel = context.WithDeadline(context.Background(), s.over())
 	for slot := range s.gateways {
 		s.wg.Go(func() { s.stand(slot) })
 	}
 	return s, nil
 }
-
-// successorAt is when the next session is to be built: at 85 to 95 % of this
-// one's life.
-func (s *session) successorAt() time.Time {
-	life := s.expires.Sub(s.born)
-	return s.born.Add(life*85/100 + mrand.N(life/10+1))
-}
-
-// drainFor is how long readers may go on after a successor took over.
-func (s *session) drainFor() time.Duration { return min(s.p.life/4, maxDrain) }
 
 // stand keeps one gateway until the session ends. Each slot runs on a clock of
 // its own, so that the loss of one path does not redraw the others.
@@ -156,12 +151,36 @@ func (s *session) standOnce(slot int) error {
 		s.conns++
 		s.mu.Unlock()
 		s.wg.Go(func() {
-			s.serve(s.ctx, c)
+			ctx, cancel := context.WithCancel(s.ctx)
+			s.serve(ctx, c, s.farewell(ctx))
+			cancel()
 			s.mu.Lock()
 			s.conns--
+			if s.conns == 0 {
+				signal(s.quiet)
+			}
 			s.mu.Unlock()
 		})
 	}
+}
+
+// farewell returns what is closed when a reader is to look for the successor:
+// soon after the session has begun to drain, each reader at a time of his own.
+func (s *session) farewell(ctx context.Context) <-chan struct{} {
+	leave := make(chan struct{})
+	s.wg.Go(func() {
+		select {
+		case <-s.parting:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(mrand.N(s.lifetime.drain/8 + 1)):
+			close(leave)
+		case <-ctx.Done():
+		}
+	})
+	return leave
 }
 
 // choose chooses a path whose gateway none of the session's other paths has.
@@ -186,7 +205,7 @@ func (s *session) choose(slot int) ([]wire.Descriptor, error) {
 // while it listens nowhere.
 func (s *session) source(network string) (wire.Source, bool) {
 	s.mu.Lock()
-	src := wire.Source{Keys: s.keys.Keys(), Join: s.join, Expires: s.expires.Add(s.drainFor())}
+	src := wire.Source{Keys: s.keys.Keys(), Join: s.join, Expires: s.over()}
 	for _, g := range s.gateways {
 		if g == nil || !g.ready {
 			continue
@@ -226,38 +245,47 @@ func (s *session) missing() error {
 	return s.err
 }
 
-// drain waits until the readers have gone, or for drainFor, and ends the
-// session.
-func (s *session) drain(ctx context.Context) {
+// finish tells the readers to leave, waits until they have gone or the time
+// to drain is over, and ends the session. It is called once, when the index
+// names a successor.
+func (s *session) finish(ctx context.Context) {
+	defer s.Close()
+	s.retire()
+	close(s.parting)
+	end := time.NewTimer(s.lifetime.drain)
+	defer end.Stop()
+	// Who has just read the old record still comes.
+	late := time.NewTimer(min(latecomers, s.lifetime.drain/2) + mrand.N(s.lifetime.drain/4+1))
+	defer late.Stop()
+	for past := false; ; {
+		s.mu.Lock()
+		idle := s.conns == 0
+		s.mu.Unlock()
+		if idle && past {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.ctx.Done():
+			return
+		case <-end.C:
+			return
+		case <-late.C:
+			past = true
+		case <-s.quiet:
+		}
+	}
+}
+
+// retire shows that a successor has taken over.
+func (s *session) retire() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.draining = true
 	for _, g := range s.gateways {
 		if g != nil && g.ready {
 			s.p.paths.drain(g.path)
-		}
-	}
-	s.mu.Unlock()
-	end := time.After(s.drainFor())
-	// Who has just read the old record still comes.
-	late := time.Now().Add(min(10*time.Second, s.drainFor()))
-	look := time.NewTicker(drainLook)
-	defer look.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			s.Close()
-			return
-		case <-end:
-			s.Close()
-			return
-		case <-look.C:
-			s.mu.Lock()
-			idle := s.conns == 0
-			s.mu.Unlock()
-			if idle && time.Now().After(late) {
-				s.Close()
-				return
-			}
 		}
 	}
 }

@@ -17,9 +17,23 @@ import (
 func publisherNumbers(n *Node) map[string]bool {
 	out := make(map[string]bool)
 	for _, s := range n.Status().Sessions {
-		out[s.Number] = true
+		if s.Role == rolePublisher {
+			out[s.Number] = true
+		}
 	}
 	return out
+}
+
+// presentSession returns the session of n's first group.
+func presentSession(n *Node) *session {
+	n.publish.mu.Lock()
+	defer n.publish.mu.Unlock()
+	for _, g := range n.publish.groups {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return g.current
+	}
+	return nil
 }
 
 func shareFile(t *testing.T, n *Node, name string, size int) ([]byte, chunk.Ref) {
@@ -110,8 +124,7 @@ func TestLostGatewayIsReplaced(t *testing.T) {
 	}
 	pub := labNode(t, boot, func(c *Config) { c.Reachability = Private })
 	content, ref := shareFile(t, pub, "x.bin", 1<<20)
-	sessions, _ := pub.publish.sessions()
-	s := sessions[0].s
+	s := presentSession(pub)
 	eventually(t, 10*time.Second, "three gateways", func() bool { return s.ready() == 3 })
 	s.mu.Lock()
 	lost := s.gateways[0].desc.Node

@@ -48,10 +48,10 @@ func (n *Node) Status() control.Status {
 		s.WaitingFor = "a gateway for what is shared: " + standing.Error()
 	}
 	now := time.Now()
-	for _, i := range sessions {
+	for _, i := range slices.Concat(n.reads.sessions(), sessions) {
 		s.Sessions = append(s.Sessions, control.Session{
-			Number: hex.EncodeToString(i.s.number[:]), Role: "publisher",
-			ExpiresIn: max(0, int64(i.s.expires.Sub(now)/time.Second)), Draining: i.draining,
+			Number: hex.EncodeToString(i.number[:]), Role: i.role,
+			ExpiresIn: max(0, int64(i.expires.Sub(now)/time.Second)), Draining: i.draining,
 		})
 	}
 	for _, p := range n.paths.list() {

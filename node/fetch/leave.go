@@ -19,6 +19,10 @@ type Retiring interface {
 	Retired() <-chan struct{}
 }
 
+// handOverIn is how far ahead a leaving link's requests may be to stay with it;
+// ours.
+const handOverIn = time.Second
+
 // maxGone bounds how many ended sessions a task remembers.
 const maxGone = 64
 
@@ -90,11 +94,21 @@ func (t *Task) placesLocked() int {
 	return n
 }
 
-// handOverLocked ends the leaving links that have nothing more to bring.
+// handOverLocked ends the leaving links that have nothing more to bring, and
+// asks others for what a leaving one would bring too late.
 func (t *Task) handOverLocked() {
 	for _, l := range append([]*link(nil), t.links...) {
-		if l.leaving && len(l.queue) == 0 && (l.state == dialing || t.succeededLocked(l, nil)) {
+		if !l.leaving || l.state == live && !t.succeededLocked(l, nil) {
+			continue
+		}
+		if len(l.queue) == 0 {
 			t.endLinkLocked(l)
+			continue
+		}
+		for _, q := range append([]*req(nil), l.queue...) {
+			if !q.begun && !q.cancelled && (l.state == dialing || l.left(q) > handOverIn) {
+				t.takeBackLocked(q)
+			}
 		}
 	}
 }
