@@ -117,6 +117,19 @@ func localCalls(shared, known string, round int) (calls int, err error) {
 		{"unlink again", unix.ENOENT, func() error { return unix.Unlink(a) }},
 		{"statfs", nil, func() error { return unix.Statfs(shared, &unix.Statfs_t{}) }},
 		{"stat of known content", nil, func() error { return unix.Stat(known+"/f", &st) }},
+		{"read content that is here", nil, func() error {
+			fd, err := unix.Open(known+"/f", unix.O_RDONLY|unix.O_DIRECT, 0) // not from the page cache
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			for range 10 {
+				if _, err := unix.Pread(fd, buf, 0); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
 		{"look up what a folder lacks", unix.ENOENT, func() error { return unix.Stat(known+"/lacking", &st) }},
 		{"list known content", nil, func() error { return listDir(known) }},
 		{"make what cannot be", unix.EROFS, func() error { return unix.Mkdir(known+"/x", 0o755) }},
