@@ -397,3 +397,47 @@ func TestConcurrent(t *testing.T) {
 		t.Errorf("got %d files, index says %d chunks, %d bytes", got, s.Chunks, s.Bytes)
 	}
 }
+
+// PutVerified takes its caller's word, so that a chunk is hashed once on its
+// way in. A word that was wrong does not outlive the process: the first read
+// after opening verifies.
+func TestPutVerified(t *testing.T) {
+	dir := t.TempDir()
+	c, err := Open(Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := bytes.Repeat([]byte("verified"), 1000)
+	r, other := chunk.Raw(data), chunk.Raw([]byte("other"))
+	if err := c.PutVerified(r, data); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Get(r); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+	if err := c.Put(other, data); !errors.Is(err, chunk.ErrMismatch) {
+		t.Errorf("Put of other bytes: got %v, want %v", err, chunk.ErrMismatch)
+	}
+	if c.Has(other) {
+		t.Error("what does not match is held")
+	}
+	if err := c.PutVerified(other, data); err != nil { // not hashed, so not noticed
+		t.Errorf("PutVerified hashed once more: %v", err)
+	}
+	if err := c.PutVerified(r, make([]byte, chunk.MaxBlock+1)); !errors.Is(err, chunk.ErrMismatch) {
+		t.Errorf("too long: got %v, want %v", err, chunk.ErrMismatch)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = Open(Config{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got, err := c.Get(r); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("after reopening: got %d bytes, %v", len(got), err)
+	}
+	if _, err := c.Get(other); !errors.Is(err, ErrMiss) {
+		t.Errorf("wrong bytes after reopening: got %v, want %v", err, ErrMiss)
+	}
+}

@@ -79,6 +79,7 @@ type Fetcher struct {
 	verify chan struct{} // one for each chunk being verified and stored
 
 	siblings siblings
+	hash     func(chunk.Ref, []byte) error // chunk.Ref.Verify; tests count it
 
 	mu     sync.Mutex
 	tasks  map[chunk.Ref]*Task // by root; guarded by mu
@@ -115,6 +116,7 @@ func New(cfg Config) *Fetcher {
 		verify: make(chan struct{}, max(2, min(4, runtime.GOMAXPROCS(0)))),
 		tasks:  make(map[chunk.Ref]*Task),
 		errs:   make(map[chunk.Ref]string),
+		hash:   chunk.Ref.Verify,
 	}
 }
 

@@ -26,7 +26,7 @@ func (t *Task) check(f *fetch) {
 func (t *Task) settle(f *fetch) {
 	// While f is verifying nobody else touches its parts.
 	buf, source, single := t.join(f)
-	err := f.ref.Verify(buf.b)
+	err := t.f.hash(f.ref, buf.b)
 	now := time.Now()
 
 	t.mu.Lock()
