@@ -22,7 +22,9 @@ import (
 //	12  36  sealed: op (1), codec (1: 0x55 raw, 0x70 dag-pb), 0 0, sha2-256 digest (32)
 //	48  16  tag
 //
-// The last record of a chunk counts. A record that does not open is skipped,
+// The last record of a chunk that pins or unpins counts, and so does the last
+// one that holds it or lets it loose: pins are what the user named, holds keep
+// what lies below. A record that does not open is skipped,
 // an incomplete one at the end cut off: a crash can cost the pin that was being
 // written, no other.
 const (
@@ -39,6 +41,8 @@ type pinOp byte
 const (
 	opPin   pinOp = 1
 	opUnpin pinOp = 2
+	opHold  pinOp = 3
+	opLoose pinOp = 4
 )
 
 func (k *keys) sealPin(op pinOp, r chunk.Ref) []byte {
@@ -65,7 +69,7 @@ func parsePin(p []byte) (pinOp, chunk.Ref, bool) {
 		return 0, chunk.Ref{}, false
 	}
 	op := pinOp(p[0])
-	if op != opPin && op != opUnpin {
+	if op < opPin || op > opLoose {
 		return 0, chunk.Ref{}, false
 	}
 	mh := append([]byte{multihash.SHA2_256, sha256.Size}, p[4:]...)
@@ -79,6 +83,7 @@ type pinLog struct {
 	file    *os.File   // guarded by mu
 	records int64      // guarded by mu; whole ones in file
 	dirty   bool       // guarded by mu; something is not synced
+	round   uint32     // guarded by mu; the last that began
 }
 
 // load reads the log into the quota's set.
@@ -100,10 +105,15 @@ func (l *pinLog) load(c *Cache) error {
 		if !ok {
 			continue
 		}
-		if n := c.keys.slot(r).name; op == opPin {
+		switch n := c.keys.slot(r).name; op {
+		case opPin:
 			c.quota.pin(n, r)
-		} else {
+		case opUnpin:
 			c.quota.unpin(n)
+		case opHold:
+			c.quota.hold(n, r, firstRound)
+		case opLoose:
+			c.quota.loosen(n)
 		}
 	}
 	if l.records*pinSize != int64(len(data)) {
@@ -144,13 +154,21 @@ func (l *pinLog) appendLocked(rec []byte) error {
 
 // shrinkLocked writes the log anew when most of it is dead.
 func (l *pinLog) shrinkLocked(c *Cache) error {
-	live := c.quota.pinList()
-	if l.records <= 2*int64(len(live))+pinSlack {
+	if l.records <= 2*c.quota.pinCount()+pinSlack {
 		return nil
 	}
-	all := make([]byte, 0, len(live)*pinSize)
-	for _, r := range live {
+	return l.rewriteLocked(c)
+}
+
+func (l *pinLog) rewriteLocked(c *Cache) error {
+	roots, held := c.quota.pinList(), c.quota.heldList()
+	live := int64(len(roots) + len(held))
+	all := make([]byte, 0, live*pinSize)
+	for _, r := range roots {
 		all = append(all, c.keys.sealPin(opPin, r)...)
+	}
+	for _, r := range held {
+		all = append(all, c.keys.sealPin(opHold, r)...)
 	}
 	if err := writeWhole(c.pinPath(), all); err != nil {
 		return err
@@ -160,28 +178,28 @@ func (l *pinLog) shrinkLocked(c *Cache) error {
 		return bare(err)
 	}
 	_ = l.file.Close()
-	l.file, l.records = f, int64(len(live))
+	l.file, l.records = f, live
 	return nil
 }
 
-// Pin keeps the chunk from being evicted, from now on or, if it is not held
+// Pin keeps the one chunk from being evicted, from now on or, if it is not held
 // yet, from when it is put. Pins survive restarts of a cache whose key does. If
 // the disk does not take the pin it holds for this run only.
 func (c *Cache) Pin(r chunk.Ref) { c.setPin(r, opPin) }
 
-// Unpin undoes Pin.
+// Unpin undoes Pin. What is held besides stays until Sweep.
 func (c *Cache) Unpin(r chunk.Ref) { c.setPin(r, opUnpin) }
 
-// Pinned reports whether r is pinned; it need not be held.
+// Pinned reports whether r was pinned by Pin; the chunk need not be here.
 func (c *Cache) Pinned(r chunk.Ref) bool {
 	if r.IsZero() || c.enter() != nil {
 		return false
 	}
 	defer c.leave()
-	return c.quota.isPinned(c.keys.slot(r).name)
+	return c.quota.isRoot(c.keys.slot(r).name)
 }
 
-// Pins returns all that is pinned, in no order.
+// Pins returns all that Pin has pinned, in no order.
 func (c *Cache) Pins() []chunk.Ref {
 	if c.enter() != nil {
 		return nil
@@ -207,10 +225,19 @@ func (c *Cache) setPin(r chunk.Ref, op pinOp) {
 	if !changed {
 		return
 	}
+	c.noteLocked(op, r)
+}
+
+// noteLocked writes down what happened to r. pins.mu is held.
+func (c *Cache) noteLocked(op pinOp, r chunk.Ref) {
 	err := c.pins.appendLocked(c.keys.sealPin(op, r))
 	if err == nil {
 		err = c.pins.shrinkLocked(c)
 	}
+	c.notSaved(err)
+}
+
+func (c *Cache) notSaved(err error) {
 	if err != nil && !errors.Is(err, iofs.ErrClosed) {
 		c.log.Warn("pins not saved", "err", err)
 	}

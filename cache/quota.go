@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
-
-	"wanderfs/cache/chunk"
 )
 
 // quota knows which chunks there are, how many bytes they take, and which go
@@ -17,8 +15,8 @@ import (
 //
 // A chunk moves through the places like this:
 //
-//	Put -> fresh -> policed -> gone       Pin: any -> pinned
-//	                                      Unpin: pinned -> fresh
+//	Put -> fresh -> policed -> gone       Pin, Hold: any -> pinned
+//	                                      Unpin, Sweep: pinned -> fresh
 //
 // Fresh chunks wait in a queue of a quarter of the limit, first in, first out.
 // So what was just fetched, and is read in a moment, is safe from a policy
@@ -28,12 +26,13 @@ import (
 type quota struct {
 	mu       sync.Mutex
 	index    map[name]*entry
-	pins     map[name]chunk.Ref // also of chunks that are not here yet
-	used     int64              // bytes of files in place, being written, or being removed
-	writing  int64              // bytes of used that may not be on the disk yet
-	pinned   int64              // bytes of pinned chunks in place
-	fresh    list.List          // of *entry, oldest first
-	freshSum int64              // bytes of fresh
+	pins     map[name]pin // also of chunks that are not here yet
+	held     int          // pins with a round
+	used     int64        // bytes of files in place, being written, or being removed
+	writing  int64        // bytes of used that may not be on the disk yet
+	pinned   int64        // bytes of pinned chunks in place
+	fresh    list.List    // of *entry, oldest first
+	freshSum int64        // bytes of fresh
 
 	limit, minFree int64 // bytes; constant
 	policy         *otter.Cache[name, *entry]
@@ -76,7 +75,7 @@ func weight(size int64) int64 { return max(page, (size+page-1)/page*page) }
 func (q *quota) init(limit, minFree int64) error {
 	q.limit, q.minFree = limit, minFree
 	q.index = make(map[name]*entry)
-	q.pins = make(map[name]chunk.Ref)
+	q.pins = make(map[name]pin)
 	p, err := otter.New(&otter.Options[name, *entry]{
 		MaximumWeight: uint64(max(q.policedMax(), 1)),
 		Weigher:       func(_ name, e *entry) uint32 { return uint32(weight(e.size)) },
@@ -193,30 +192,6 @@ func (q *quota) removed(e *entry) {
 	q.used -= weight(e.size)
 }
 
-// pin notes that r, called n, must stay, and reports whether that is new.
-func (q *quota) pin(n name, r chunk.Ref) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if _, ok := q.pins[n]; ok {
-		return false
-	}
-	q.pins[n] = r
-	q.replaceLocked(n)
-	return true
-}
-
-// unpin undoes pin, and reports whether there was one.
-func (q *quota) unpin(n name) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if _, ok := q.pins[n]; !ok {
-		return false
-	}
-	delete(q.pins, n)
-	q.replaceLocked(n)
-	return true
-}
-
 func (q *quota) replaceLocked(n name) {
 	if e := q.index[n]; e != nil {
 		q.unplaceLocked(e)
@@ -310,21 +285,4 @@ func (q *quota) stats() Stats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return Stats{Bytes: q.used, Limit: q.limit, Chunks: int64(len(q.index)), Pinned: q.pinned}
-}
-
-func (q *quota) isPinned(n name) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	_, ok := q.pins[n]
-	return ok
-}
-
-func (q *quota) pinList() []chunk.Ref {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	l := make([]chunk.Ref, 0, len(q.pins))
-	for _, r := range q.pins {
-		l = append(l, r)
-	}
-	return l
 }
