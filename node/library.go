@@ -102,17 +102,15 @@ func (n *Node) State(r chunk.Ref) State {
 	}
 }
 
-// Pin keeps the block of r in the cache, or no longer.
+// Pin keeps r and all below it in the cache, or no longer. It returns at once:
+// what is not here is fetched in the background, and after a restart, too. A
+// tree that is too large for the cache is kept in part.
 func (n *Node) Pin(r chunk.Ref, on bool) error {
-	if on {
-		n.cache.Pin(r)
-	} else {
-		n.cache.Unpin(r)
-	}
+	n.pinner.pin(r, on)
 	return nil
 }
 
-// Pinned lists what is pinned.
+// Pinned lists what the user has pinned.
 func (n *Node) Pinned() []chunk.Ref { return n.cache.Pins() }
 
 // Space returns the bytes of the disk that holds cache and shares, and how many

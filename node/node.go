@@ -36,6 +36,7 @@ type Node struct {
 	search  *searcher
 	fetch   *fetch.Fetcher
 	reads   *readSessions
+	pinner  *pinner
 
 	closing sync.Once
 	closed  error
@@ -140,6 +141,7 @@ func (n *Node) useNetwork(network string) {
 		Store: localStore{n.cache, n.share},
 		Log:   n.cfg.Log,
 	})
+	n.pinner = newPinner(n.cache, n.fetch.Getter, n.cfg.Log)
 	n.search = newSearcher(network, n.lookups, n.cache, n.cfg.Log)
 	n.publish = newPublisher(network, n.share, n.lookups, &publishing{
 		paths: n.paths, view: n.mesh.view, hops: max(1, n.cfg.Hops-1), life: n.cfg.SessionLife,
@@ -160,7 +162,7 @@ func (n *Node) Close() error {
 			var wg sync.WaitGroup
 			var mu sync.Mutex
 			// Side by side: each says goodbye on paths of its own.
-			for _, part := range []io.Closer{n.fetch, n.reads, n.search, n.publish, n.lookups, n.meter} {
+			for _, part := range []io.Closer{n.pinner, n.fetch, n.reads, n.search, n.publish, n.lookups, n.meter} {
 				wg.Go(func() {
 					err := part.Close()
 					mu.Lock()
