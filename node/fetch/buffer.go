@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -53,20 +54,29 @@ func (b *buffer) drop() {
 	}
 }
 
-// recent keeps the last few chunks of a task in memory: what readers ask for
-// in pieces, and what the store had no room for.
-type recent struct {
-	refs [8]chunk.Ref
-	bufs [8]*buffer
-	next int
+// Sizes of recent, in chunks.
+const (
+	maxRecent = 24 // routes side by side bring chunks out of order, the last of them long before it is read
+	maxRead   = 8  // of them, those that were read to their end
+)
+
+// recent keeps the last few chunks of a task in memory: what will be read
+// soon, what readers ask for in pieces, and what the store had no room for.
+// Those that were read to their end go first.
+type recent struct{ kept []keptChunk } // the oldest first
+
+type keptChunk struct {
+	ref  chunk.Ref
+	buf  *buffer
+	read bool
 }
 
 // find returns the chunk with one more user, or nil.
 func (c *recent) find(r chunk.Ref) *buffer {
-	for i, x := range c.refs {
-		if c.bufs[i] != nil && x == r {
-			c.bufs[i].hold(1)
-			return c.bufs[i]
+	for _, k := range c.kept {
+		if k.ref == r {
+			k.buf.hold(1)
+			return k.buf
 		}
 	}
 	return nil
@@ -74,18 +84,47 @@ func (c *recent) find(r chunk.Ref) *buffer {
 
 // add takes over one user of b.
 func (c *recent) add(r chunk.Ref, b *buffer) {
-	if old := c.bufs[c.next]; old != nil {
-		old.drop()
+	if len(c.kept) == maxRecent && !c.dropRead() {
+		c.drop(0)
 	}
-	c.refs[c.next], c.bufs[c.next] = r, b
-	c.next = (c.next + 1) % len(c.bufs)
+	c.kept = append(c.kept, keptChunk{ref: r, buf: b})
+}
+
+// done says that the chunk was read to its end.
+func (c *recent) done(r chunk.Ref) {
+	n := 0
+	for i := range c.kept {
+		if c.kept[i].ref == r {
+			c.kept[i].read = true
+		}
+		if c.kept[i].read {
+			n++
+		}
+	}
+	if n > maxRead {
+		c.dropRead()
+	}
+}
+
+// dropRead drops the oldest chunk that was read, if there is one.
+func (c *recent) dropRead() bool {
+	for i, k := range c.kept {
+		if k.read {
+			c.drop(i)
+			return true
+		}
+	}
+	return false
+}
+
+func (c *recent) drop(i int) {
+	c.kept[i].buf.drop()
+	c.kept = slices.Delete(c.kept, i, i+1)
 }
 
 func (c *recent) clear() {
-	for i, b := range c.bufs {
-		if b != nil {
-			b.drop()
-		}
-		c.refs[i], c.bufs[i] = chunk.Ref{}, nil
+	for _, k := range c.kept {
+		k.buf.drop()
 	}
+	c.kept = nil
 }

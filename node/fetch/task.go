@@ -126,7 +126,13 @@ func (t *Task) ReadRange(ctx context.Context, r chunk.Ref, p []byte, off int64) 
 	if off >= int64(len(data)) {
 		return 0, nil
 	}
-	return copy(p, data[off:]), nil
+	n := copy(p, data[off:])
+	if !known && off+int64(n) == int64(len(data)) {
+		t.mu.Lock()
+		t.recent.done(r)
+		t.mu.Unlock()
+	}
+	return n, nil
 }
 
 func (t *Task) remembered(r chunk.Ref) *buffer {
@@ -222,13 +228,19 @@ func (t *Task) wantNext(r chunk.Ref) {
 }
 
 func (t *Task) setWant(w *want, refs []chunk.Ref, sizes map[chunk.Ref]int64) {
-	var need []chunk.Ref
 	limit := int(t.f.cfg.Ahead / chunk.Size)
-	for _, r := range refs {
+	coming := make([]bool, len(refs)) // the same ones are wanted again and again; a store takes longer to look
+	t.mu.Lock()
+	for i, r := range refs {
+		coming[i] = t.fetches[r] != nil
+	}
+	t.mu.Unlock()
+	var need []chunk.Ref
+	for i, r := range refs {
 		if len(need) == limit {
 			break
 		}
-		if _, known := r.Known(); !known && !r.IsZero() && !t.f.cfg.Store.Has(r) {
+		if _, known := r.Known(); !known && !r.IsZero() && (coming[i] || !t.f.cfg.Store.Has(r)) {
 			need = append(need, r)
 		}
 	}
@@ -254,7 +266,7 @@ func (t *Task) setWant(w *want, refs []chunk.Ref, sizes map[chunk.Ref]int64) {
 func (t *Task) reorderLocked() {
 	limit := int(t.f.cfg.Ahead / chunk.Size)
 	if t.full {
-		limit = min(limit, len(t.recent.bufs)/2)
+		limit = min(limit, maxRecent/2)
 	}
 	old := t.ahead
 	for _, f := range old {
