@@ -172,12 +172,12 @@ func (c *Cache) lost(e *entry, err error) error {
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE),
 		errors.Is(err, syscall.ENOMEM), errors.Is(err, syscall.EACCES):
 		c.misses.Add(1)
-		return fmt.Errorf("%w: read chunk: %w", ErrMiss, err)
+		return fmt.Errorf("%w: read chunk: %w", ErrMiss, bare(err))
 	}
 	c.misses.Add(1)
 	if c.remove(e, true) { // not evicted meanwhile, so it was wrong
 		c.damaged.Add(1)
-		c.log.Debug("unreadable chunk removed", "err", err)
+		c.log.Debug("unreadable chunk removed", "err", bare(err))
 	}
 	return ErrMiss
 }

@@ -239,6 +239,6 @@ func (c *Cache) noteLocked(op pinOp, r chunk.Ref) {
 
 func (c *Cache) notSaved(err error) {
 	if err != nil && !errors.Is(err, iofs.ErrClosed) {
-		c.log.Warn("pins not saved", "err", err)
+		c.log.Warn("pins not saved", "err", bare(err))
 	}
 }

@@ -181,7 +181,7 @@ func (c *Cache) remove(e *entry, force bool) bool {
 	}
 	if err := c.disk.remove(c.path(e.name)); err != nil && !errors.Is(err, syscall.ENOENT) {
 		// It takes space that is not accounted for until the next opening.
-		c.log.Warn("chunk file not removed", "err", err)
+		c.log.Warn("chunk file not removed", "err", bare(err))
 	}
 	c.quota.removed(e)
 	return true

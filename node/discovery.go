@@ -387,6 +387,7 @@ func (d *discovery) join() {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(d.ctx, 2*dialTimeout)
 			defer cancel()
+			info.Addrs = resolved(ctx, info.Addrs)
 			d.t.Connect(ctx, info)
 		})
 	}

@@ -103,6 +103,7 @@ func newTransport(c hostConfig) (*transport, error) {
 		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(),
 		libp2p.AddrsFactory(t.told),
+		libp2p.MultiaddrResolver(noNames{}),
 		libp2p.WithDialTimeout(dialTimeout),
 	}
 	if c.Lab { // its addresses are not public; nobody is asked about them
