@@ -61,7 +61,7 @@ func noisyChild(args []string) int {
 	}()
 	var err error
 	calls := 0
-	for i := 0; i < 300 && err == nil; i++ {
+	for i := 0; i < 100 && err == nil; i++ {
 		var n int
 		n, err = localCalls(shared, known, i)
 		calls += n
@@ -69,7 +69,7 @@ func noisyChild(args []string) int {
 	close(stop)
 	<-over
 	fmt.Printf("%d calls, %d signals\n", calls, sent.Load())
-	if err != nil || sent.Load() < 100 {
+	if err != nil || sent.Load() < 20 {
 		fmt.Println(err)
 		return 1
 	}
