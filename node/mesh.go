@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
 
 	"wanderfs/relay"
+	"wanderfs/relay/wire"
 )
 
 // settleFor is how long a node that begins learns of relays before it pins
@@ -58,7 +59,7 @@ func (c meshConfig) portDir() string {
 // server serves circuits; satisfied by *relay.Relay.
 type server interface {
 	Serve(relay.Link)
-	Onion() [32]byte
+	Onion() (*wire.PublicKey, time.Time)
 }
 
 func newMesh(c meshConfig) (made *mesh, err error) {

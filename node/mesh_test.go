@@ -29,9 +29,11 @@ func TestMain(m *testing.M) {
 }
 
 // echoRelay is a server whose circuits echo.
-type echoRelay struct{ onion [32]byte }
+type echoRelay struct{}
 
-func (e echoRelay) Onion() [32]byte { return e.onion }
+func (echoRelay) Onion() (*wire.PublicKey, time.Time) {
+	return &wire.PublicKey{1}, time.Now().Add(wire.OnionTurn)
+}
 func (e echoRelay) Serve(l relay.Link) {
 	io.Copy(l, l)
 	l.Close()
@@ -62,7 +64,7 @@ func startMesh(t *testing.T, c meshConfig) *mesh {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.serve(echoRelay{onion: [32]byte{1}}, echoStore{})
+	m.serve(echoRelay{}, echoStore{})
 	if err := m.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +180,7 @@ func TestLink(t *testing.T) {
 
 	// A descriptor that names another node's address: TLS refuses.
 	other := labConfig(t)
-	bad := wire.Descriptor{Issued: time.Now(), Expires: time.Now().Add(time.Hour), Addrs: d.Addrs}
+	bad := wire.Descriptor{Onion: d.Onion, Issued: time.Now(), Expires: time.Now().Add(time.Hour), Addrs: d.Addrs}
 	bad.Sign(other.Key, ms[0].t.network)
 	if _, err := (neighbours{ms[1].t, ms[1].view}).Dial(t.Context(), bad); err == nil {
 		t.Error("dialled a node that is not there")

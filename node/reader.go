@@ -61,7 +61,10 @@ func (f *finder) routes(root chunk.Ref, found [][]byte) []fetch.Route {
 		rand.Shuffle(len(s.Gateways), func(i, j int) { s.Gateways[i], s.Gateways[j] = s.Gateways[j], s.Gateways[i] })
 		rank := 0
 		for _, g := range s.Gateways {
-			if g.Node == f.self || len(f.policy.dialable(g)) == 0 {
+			if newer, ok := f.paths.view.lookup(g.Node); ok && newer.Issued.After(g.Issued) {
+				g = newer // its onion key may be another by now
+			}
+			if g.Node == f.self || len(f.policy.dialable(g)) == 0 || g.Verify(f.network, now) != nil {
 				continue
 			}
 			ranks[rank] = append(ranks[rank], &route{f: f, root: root, number: num, source: s, gateway: g})

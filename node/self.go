@@ -8,17 +8,12 @@ import (
 	"wanderfs/relay/wire"
 )
 
-const (
-	descriptorLife  = 3 * time.Hour
-	descriptorRenew = time.Hour // signed anew after this long
-)
-
 // ownDescriptor is the descriptor that this node gives others, signed anew
-// long before it expires and when anything in it changes. It is safe for
-// concurrent use.
+// when anything in it changes: once an hour at least, as the onion key does,
+// long before it expires. It is safe for concurrent use.
 type ownDescriptor struct {
 	t     *transport
-	onion func() [32]byte // nil: this node does not relay and has none
+	onion func() (*wire.PublicKey, time.Time) // key and end of it; nil: this node does not relay and has none
 	now   func() time.Time
 
 	mu   sync.Mutex
@@ -31,26 +26,26 @@ func (o *ownDescriptor) refresh() {
 	if o.onion == nil {
 		return
 	}
-	addrs, onion := o.t.addrs(), o.onion()
+	addrs := o.t.addrs()
+	onion, expires := o.onion()
 	var flags byte
 	if len(addrs) > 0 {
 		flags = wire.FlagSuper
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(addrs) == 0 {
+	if len(addrs) == 0 || onion == nil {
 		o.ok = false
 		return
 	}
-	now := o.now()
-	if o.ok && o.desc.Onion == onion && slices.Equal(o.desc.Addrs, addrs) && now.Sub(o.desc.Issued) < descriptorRenew {
+	if o.ok && *o.desc.Onion == *onion && slices.Equal(o.desc.Addrs, addrs) {
 		return
 	}
-	issued := now.Truncate(time.Second)
+	issued := o.now().Truncate(time.Second)
 	if last := o.desc.Issued; !issued.After(last) { // the newer one wins by its second
 		issued = last.Add(time.Second)
 	}
-	d := wire.Descriptor{Onion: onion, Flags: flags, Issued: issued, Expires: issued.Add(descriptorLife), Addrs: addrs}
+	d := wire.Descriptor{Onion: onion, Flags: flags, Issued: issued, Expires: expires.Truncate(time.Second), Addrs: addrs}
 	if d.Sign(o.t.key, o.t.network) == nil {
 		o.desc, o.ok = d, true
 	}

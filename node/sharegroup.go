@@ -22,7 +22,7 @@ const (
 	moreGateways   = 2 * time.Second        // a successor waits so long for the rest of its gateways
 	spreadNew      = time.Second            // within which the first session of a new group begins
 	spreadKnown    = 5 * time.Second        // the same after a restart, when all groups begin
-	retellEvery    = 50 * time.Minute       // gateways' descriptors do not last for ever
+	retellEvery    = 20 * time.Minute       // gateways' descriptors last an hour
 	recordLife     = 24 * time.Hour         // the longest life of a group record
 )
 

@@ -28,7 +28,7 @@ func testKey(n int) ed25519.PrivateKey {
 // testRelay returns a signed descriptor that depends on its arguments only.
 func testRelay(n int, addr string, flags byte, issued time.Time) wire.Descriptor {
 	d := wire.Descriptor{
-		Onion: [32]byte{byte(n)}, Flags: flags, Issued: issued, Expires: issued.Add(descriptorLife),
+		Onion: &wire.PublicKey{byte(n)}, Flags: flags, Issued: issued, Expires: issued.Add(wire.OnionLife),
 		Addrs: []netip.AddrPort{netip.MustParseAddrPort(addr)},
 	}
 	if err := d.Sign(testKey(n), testNetwork); err != nil {
@@ -74,7 +74,7 @@ func TestHostileDescriptors(t *testing.T) {
 	forged.Addrs[0] = netip.MustParseAddrPort("10.66.0.1:1")
 	otherNet := testRelay(4, "10.4.0.1:1", 0, now)
 	otherNet.Sign(testKey(4), "test")
-	old := testRelay(5, "10.5.0.1:1", 0, now.Add(-descriptorLife-time.Second))
+	old := testRelay(5, "10.5.0.1:1", 0, now.Add(-wire.OnionLife-time.Second))
 	future := testRelay(6, "10.6.0.1:1", 0, now.Add(time.Hour))
 	long := testRelay(7, "10.7.0.1:1", 0, now)
 	long.Expires = now.Add(48 * time.Hour)
@@ -148,7 +148,7 @@ func TestBackoff(t *testing.T) {
 	v := testView(func() time.Time { return now })
 	d, other := testRelay(1, "10.1.0.1:1", 0, now), testRelay(2, "10.2.0.1:1", 0, now)
 	add := func(d wire.Descriptor) {
-		d.Issued, d.Expires = now.Truncate(time.Second), now.Add(descriptorLife)
+		d.Issued, d.Expires = now.Truncate(time.Second), now.Truncate(time.Second).Add(wire.OnionLife)
 		key := testKey(1)
 		if d.Node == other.Node {
 			key = testKey(2)
@@ -200,7 +200,7 @@ func TestBackoff(t *testing.T) {
 	if add(d); !usable() {
 		t.Error("a dead relay that comes back is not used")
 	}
-	now = now.Add(descriptorLife)
+	now = now.Add(wire.OnionLife)
 	v.expire()
 	if c, _ := v.count(); c != 0 || len(v.hoods) != 0 || len(v.alone) != 0 {
 		t.Error("expired relay is kept")

@@ -15,18 +15,17 @@ func hopKeys(n int) (out *outward, in *inward, fwd, bwd []*layer) {
 		var k wire.CircuitKeys
 		rand.Read(k.Forward[:])
 		rand.Read(k.Backward[:])
-		rand.Read(k.Filler[:])
-		out.hops = append(out.hops, newLayer(&k.Forward, &k.Filler))
-		in.hops = append(in.hops, newLayer(&k.Backward, nil))
-		fwd = append(fwd, newLayer(&k.Forward, &k.Filler))
-		bwd = append(bwd, newLayer(&k.Backward, nil))
+		out.hops = append(out.hops, newLayer(&k.Forward))
+		in.hops = append(in.hops, newLayer(&k.Backward))
+		fwd = append(fwd, newLayer(&k.Forward))
+		bwd = append(bwd, newLayer(&k.Backward))
 	}
 	return out, in, fwd, bwd
 }
 
 func BenchmarkHopForward(b *testing.B) { // one relay: open, filler
-	l := newLayer(new([32]byte), new([32]byte))
-	s := newLayer(new([32]byte), new([32]byte))
+	l := newLayer(new([32]byte))
+	s := newLayer(new([32]byte))
 	f := newFrame()
 	b.SetBytes(wire.FrameSize)
 	b.ReportAllocs()
@@ -45,7 +44,7 @@ func BenchmarkHopForward(b *testing.B) { // one relay: open, filler
 }
 
 func BenchmarkHopBackward(b *testing.B) { // one relay: seal
-	l := newLayer(new([32]byte), nil)
+	l := newLayer(new([32]byte))
 	f := newFrame()
 	b.SetBytes(wire.FrameSize)
 	b.ReportAllocs()

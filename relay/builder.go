@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"time"
-
-	"github.com/flynn/noise"
 
 	"wanderfs/relay/wire"
 )
@@ -46,7 +43,8 @@ type Builder struct {
 	Network     Network
 	NetworkName string        // "main"
 	Log         *slog.Logger  // nil is silence
-	HopTimeout  time.Duration // for each hop of a set-up; 10 s
+	HopTimeout  time.Duration // for a set-up; half of it for the first hop to take the packet; 10 s
+	Turn        time.Duration // how long a path's keys are used before the next ones; 10 min, no less than relays' Limits.Turn
 	Quiet       time.Duration // how long nothing may arrive while something should, before the far end is asked for a sign of life; 500 ms
 	Dead        time.Duration // how long that sign may take, at least; longer on slow paths; 2 s
 	KeepAlive   time.Duration // a sign of life on an idle path; 15 s
@@ -67,6 +65,7 @@ func (b *Builder) withDefaults() *Builder {
 		c.Now = time.Now
 	}
 	def(&c.HopTimeout, 10*time.Second)
+	def(&c.Turn, 10*time.Minute)
 	def(&c.Quiet, 500*time.Millisecond)
 	def(&c.Dead, 2*time.Second)
 	def(&c.KeepAlive, 15*time.Second)
@@ -90,6 +89,9 @@ func (b *Builder) Build(ctx context.Context, hops []wire.Descriptor) (*Path, err
 		if err := d.Verify(b.NetworkName, b.Now()); err != nil {
 			return nil, &HopError{i, err}
 		}
+		if d.Onion == nil {
+			return nil, &HopError{i, wire.ErrMalformed}
+		}
 	}
 	p := newPath(b, hops)
 	if i, err := p.build(ctx, hops); err != nil {
@@ -103,12 +105,17 @@ func (b *Builder) Build(ctx context.Context, hops []wire.Descriptor) (*Path, err
 	return p, nil
 }
 
-// build dials the first hop and extends to the others. It gives the hop that
-// failed.
+// build sends a set-up packet to the first hop and takes the keys from the
+// reply. It gives the hop that failed.
 func (p *Path) build(ctx context.Context, hops []wire.Descriptor) (int, error) {
-	dctx, cancel := context.WithTimeout(ctx, p.b.HopTimeout)
+	packet, setup, err := wire.NewSetup(p.b.NetworkName, hops)
+	if err != nil {
+		return hopOf(err)
+	}
+	soon := time.Now().Add(p.b.HopTimeout / 2)
+	dctx, cancel := context.WithDeadline(ctx, soon)
+	defer cancel()
 	l, err := p.b.Network.Dial(dctx, hops[0])
-	cancel()
 	if err != nil {
 		return 0, fmt.Errorf("dial: %w", err)
 	}
@@ -118,91 +125,33 @@ func (p *Path) build(ctx context.Context, hops []wire.Descriptor) (int, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { l.Reset() })
 	defer stop()
-	for i, d := range hops {
-		if err := p.addHop(i, d); err != nil {
-			return i, err
-		}
+	b, err := deliver(l, packet, soon, time.Now().Add(p.b.HopTimeout+p.b.HopTimeout/4))
+	if err != nil {
+		return 0, err
 	}
-	l.SetReadDeadline(time.Time{})
+	keys, err := setup.Finish(b)
+	if err != nil {
+		return hopOf(err)
+	}
+	for _, k := range keys {
+		p.out.hops = append(p.out.hops, newLayer(&k.Forward))
+		p.in.hops = append(p.in.hops, newLayer(&k.Backward))
+	}
+	p.hash = keys[len(keys)-1].Hash
+	clear(keys)
 	return 0, nil
 }
 
-// addHop shakes hands with one more relay.
-func (p *Path) addHop(i int, d wire.Descriptor) error {
-	hs, b, err := initiate(wire.CircuitPrologue(p.b.NetworkName, d.Node), d.Onion, nil)
-	if err != nil {
-		return err
-	}
-	var deadline time.Time
-	if p.b.HopTimeout > 0 {
-		deadline = time.Now().Add(p.b.HopTimeout)
-	}
-	p.link.SetReadDeadline(deadline)
-	p.link.SetWriteDeadline(deadline)
-	msg := [wire.HandshakeSize]byte(b)
-	if i == 0 {
-		msg, err = p.create(msg)
-	} else {
-		msg, err = p.extend(wire.Extend{To: d, Msg: msg})
-	}
-	if err != nil {
-		return err
-	}
-	return p.grow(hs, msg)
-}
-
-// create sends the first handshake as it is.
-func (p *Path) create(msg [wire.HandshakeSize]byte) (out [wire.HandshakeSize]byte, err error) {
-	b := wire.AppendHandshake(make([]byte, 0, wire.FrameSize), msg)
-	if _, err := p.link.Write(b); err != nil {
-		return out, err
-	}
-	if _, err := io.ReadFull(p.link.Link, b); err != nil {
-		return out, err
-	}
-	return wire.ParseHandshake(b)
-}
-
-// extend sends a further handshake through the path as it is so far.
-func (p *Path) extend(e wire.Extend) (out [wire.HandshakeSize]byte, err error) {
-	b, err := e.AppendBinary(nil)
-	if err != nil {
-		return out, err
-	}
-	if err := p.send(wire.CmdExtend, 0, b); err != nil {
-		return out, err
-	}
-	f, err := p.receive()
-	if err != nil {
-		return out, err
-	}
-	defer f.free()
-	if f.h.Cmd != wire.CmdExtended {
-		return out, errProtocol
-	}
-	x, err := wire.ParseExtended(f.data)
+// hopOf reads which hop a set-up failed at, and why.
+func hopOf(err error) (int, error) {
+	var s *wire.SetupError
 	switch {
-	case err != nil:
-		return out, err
-	case x.Status == wire.StatusRefused:
-		return out, fmt.Errorf("extend: %w", ErrRefused)
-	case x.Status != wire.StatusOK:
-		return out, fmt.Errorf("extend: %w", ErrFailed)
+	case !errors.As(err, &s):
+		return 0, err
+	case s.Status == wire.StatusRefused:
+		return s.Index, fmt.Errorf("extend: %w", ErrRefused)
+	case s.Status == wire.StatusFailed:
+		return s.Index, fmt.Errorf("extend: %w", ErrFailed)
 	}
-	return x.Msg, nil
-}
-
-// grow adds the layers of the relay that answered with msg.
-func (p *Path) grow(hs *noise.HandshakeState, msg [wire.HandshakeSize]byte) error {
-	s, err := finish(hs, msg[:])
-	if err != nil {
-		return err
-	}
-	k := wire.DeriveCircuitKeys(s.k1, s.k2, s.hash)
-	p.hash = s.hash
-	p.out.hops = append(p.out.hops, newLayer(&k.Forward, &k.Filler))
-	p.in.hops = append(p.in.hops, newLayer(&k.Backward, nil))
-	s.erase()
-	k = wire.CircuitKeys{}
-	return nil
+	return s.Index, errProtocol
 }

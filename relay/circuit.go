@@ -5,7 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
-	"time"
+	"sync/atomic"
 
 	"wanderfs/relay/wire"
 )
@@ -17,12 +17,15 @@ var (
 
 // circuit is one circuit at a relay. Its states:
 //
-//	created --EXTEND--> middle   frames pass through, opened or sealed once
-//	   |
-//	   +--anything else--> far end   cells are handled here (farEnd)
+//	admitted --SETUP--> taken --REPLY of the next--> middle   frames pass, opened or sealed once
+//	   |                  |
+//	   | does not         +--last, or no next--> far end   cells are handled here (farEnd)
+//	   | verify, replay   |
+//	   v                  v
+//	 over  <----------- any state: a link ends, a frame does not verify, a limit
 //
 // run reads from prev. Going back, exactly one goroutine writes to prev: run
-// itself while created, back once middle, farEnd.write at a far end.
+// itself while setting up, back once middle, farEnd.write at a far end.
 type circuit struct {
 	r              *Relay
 	nb             *neighbour
@@ -30,10 +33,11 @@ type circuit struct {
 	next           stream // set once, before back starts
 	fwd            *layer
 	bwd            *layer
-	hash           [32]byte // of the handshake; names the circuit to both ends
-	toPrev, toNext writing  // how prev and next take what is written
-	pace           pace     // used by keepHouse
-	far            *farEnd  // used by run; set once
+	hash           [32]byte    // of the handshake; names the circuit to both ends
+	toPrev, toNext writing     // how prev and next take what is written
+	pace           pace        // used by keepHouse
+	far            *farEnd     // used by run; set once
+	turn           atomic.Bool // fwd has turned, bwd is to follow
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -47,10 +51,10 @@ type circuit struct {
 
 // run is the circuit's life; its error says why it ended.
 func (c *circuit) run() error {
-	if err := c.create(); err != nil {
+	middle, err := c.setUp()
+	if err != nil {
 		return err
 	}
-	middle := false
 	for {
 		f, err := c.prev.readFrame(0)
 		if err != nil {
@@ -60,9 +64,13 @@ func (c *circuit) run() error {
 			f.free()
 			return err
 		}
-		if err := c.fwd.open(f.b[:], 0); err != nil {
+		turned, err := c.fwd.openOrTurn(f, c.r.limits.Turn)
+		if err != nil {
 			f.free()
 			return err
+		}
+		if turned {
+			c.turn.Store(true) // before the next relay can see the frame
 		}
 		if middle {
 			c.fwd.filler(f.b[wire.FrameSize:wire.FrameSize+wire.TagSize], c.fwd.n-1)
@@ -70,7 +78,7 @@ func (c *circuit) run() error {
 			f.free()
 			c.r.bytes.Add(wire.RecordSize)
 		} else {
-			middle, err = c.handle(f)
+			err = c.handle(f)
 		}
 		if err != nil {
 			return err
@@ -78,53 +86,12 @@ func (c *circuit) run() error {
 	}
 }
 
-// create answers the first frame.
-func (c *circuit) create() error {
-	defer c.r.opened(c)
-	c.prev.SetReadDeadline(c.hello())
-	b := make([]byte, wire.FrameSize)
-	if _, err := io.ReadFull(c.prev.Link, b); err != nil {
-		return err
-	}
-	msg, err := wire.ParseHandshake(b)
-	if err != nil {
-		return err
-	}
-	var s secrets
-	var out [wire.HandshakeSize]byte
-	if err := c.compute(func() (err error) {
-		s, out, _, err = respond(wire.CircuitPrologue(c.r.cfg.NetworkName, c.r.id), c.r.onion, msg[:])
-		return err
-	}); err != nil {
-		return err
-	}
-	k := wire.DeriveCircuitKeys(s.k1, s.k2, s.hash)
-	c.hash = s.hash
-	c.fwd, c.bwd = newLayer(&k.Forward, &k.Filler), newLayer(&k.Backward, nil)
-	s.erase()
-	k = wire.CircuitKeys{}
-	c.prev.SetWriteDeadline(time.Now().Add(c.r.limits.SetUp))
-	_, err = c.prev.Write(wire.AppendHandshake(b[:0], out))
-	return err
-}
-
 // handle takes a cell that is meant for this relay, and the frame with it.
-func (c *circuit) handle(f *frame) (middle bool, err error) {
+func (c *circuit) handle(f *frame) error {
 	h, data, err := wire.ParseCell(f.cell(wire.TagSize))
 	if err != nil {
 		f.free()
-		return false, err
-	}
-	if h.Cmd == wire.CmdExtend {
-		defer f.free()
-		if c.far != nil {
-			return false, errProtocol
-		}
-		e, err := wire.ParseExtend(data)
-		if err != nil {
-			return false, err
-		}
-		return c.extend(f, e)
+		return err
 	}
 	if c.far == nil {
 		c.far = newFarEnd(c)
@@ -138,7 +105,7 @@ func (c *circuit) handle(f *frame) (middle bool, err error) {
 		c.wg.Go(c.far.write)
 	}
 	f.h, f.data = h, data
-	return false, c.far.handle(f)
+	return c.far.handle(f)
 }
 
 // back carries frames from next to prev, one layer more on each.
@@ -150,7 +117,7 @@ func (c *circuit) back() {
 			return
 		}
 		if err = c.nb.bytes.WaitN(c.ctx, wire.FrameSize); err == nil {
-			if err = c.bwd.seal(f.b[:], 0); err == nil {
+			if err = c.sealBack(f); err == nil {
 				err = c.prev.writeFrame(f, 0)
 			}
 		}
@@ -167,10 +134,21 @@ func (c *circuit) back() {
 // one goroutine that writes there.
 func (c *circuit) sendCell(f *frame) error {
 	clear(f.b[wire.TagSize+wire.CellSize : wire.TagSize+wire.BodySize])
-	if err := c.bwd.seal(f.b[:], 0); err != nil {
+	if err := c.sealBack(f); err != nil {
 		return err
 	}
 	return c.prev.writeFrame(f, 0)
+}
+
+// sealBack seals a backward frame, with new keys if it is time.
+func (c *circuit) sealBack(f *frame) error {
+	if err := c.bwd.step(); err != nil {
+		return err
+	}
+	if c.turn.CompareAndSwap(true, false) {
+		c.bwd.turn()
+	}
+	return c.bwd.seal(f.b[:], 0)
 }
 
 // end ends the circuit both ways and everything that hangs on it. A clean end

@@ -17,8 +17,8 @@ type Conn struct {
 	p      *Path
 	id     uint32
 	first  []byte
-	joined chan [wire.HandshakeSize]byte // reader's side, until it has the answer
-	tx, rx *record                       // nil until the handshake is over; tx is used under writing, rx under reading
+	joined chan [wire.WelcomeSize]byte // reader's side, until it has the answer
+	tx, rx *record                     // nil until the handshake is over; tx is used under writing, rx under reading
 
 	mu     sync.Mutex
 	q      fifo  // arrived; guarded by mu
@@ -60,7 +60,9 @@ func newConn(p *Path) *Conn {
 	}
 }
 
-func (c *Conn) keys(tx, rx [32]byte) { c.tx, c.rx = newRecord(&tx), newRecord(&rx) }
+func (c *Conn) keys(tx, rx [32]byte) {
+	c.tx, c.rx = newRecord(&tx, c.p.b.Turn), newRecord(&rx, c.p.b.Turn*4/5)
+}
 
 // begin starts the stream after its handshake.
 func (c *Conn) begin() error {

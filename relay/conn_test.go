@@ -11,6 +11,7 @@ import (
 
 	"wanderfs/relay"
 	"wanderfs/relay/relaytest"
+	"wanderfs/relay/wire"
 )
 
 func TestHalfClose(t *testing.T) {
@@ -144,8 +145,8 @@ func TestManyStreams(t *testing.T) {
 	w := sixRelays(t, n)
 	for i := range 20 {
 		first := bytes.Repeat([]byte{byte(i)}, 1000*i)
-		r, p := w.meet(t, first[:min(len(first), 16000)])
-		if !bytes.Equal(p.First(), first[:min(len(first), 16000)]) {
+		r, p := w.meet(t, first[:min(len(first), wire.MaxFirst)])
+		if !bytes.Equal(p.First(), first[:min(len(first), wire.MaxFirst)]) {
 			t.Errorf("stream %d: other first bytes", i)
 		}
 		go pour(p, uint64(i), 200_000)

@@ -253,7 +253,9 @@ func TestHopError(t *testing.T) {
 	}
 	n := newNet(t, relaytest.Config{})
 	hops := n.Hops(0, 1, 2)
-	hops[2].Onion[0] ^= 1 // its signature fails, here already
+	forged := *hops[2].Onion
+	forged[0] ^= 1 // the signature fails, here already
+	hops[2].Onion = &forged
 	var he *relay.HopError
 	if _, err := n.Builder().Build(testContext(t), hops); !errors.As(err, &he) || he.Index != 2 || !errors.Is(err, wire.ErrBadSignature) {
 		t.Errorf("forged descriptor: got %v", err)

@@ -46,8 +46,9 @@ func newLone(t *testing.T) *lone {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.Close() })
+	onion, _ := r.Onion()
 	d := wire.Descriptor{
-		Onion: r.Onion(), Issued: time.Now().Add(-time.Minute), Expires: time.Now().Add(time.Hour),
+		Onion: onion, Issued: time.Now().Add(-time.Minute), Expires: time.Now().Add(time.Hour),
 		Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:1")},
 	}
 	if err := d.Sign(key, "main"); err != nil {
@@ -105,7 +106,7 @@ func TestListenBound(t *testing.T) {
 	}
 	good := sign(a.d.Node, p.hash, "main")
 	tampered := append([]byte(nil), good...)
-	tampered[70] ^= 1 // the verifier
+	tampered[wire.ListenSize-70] ^= 1 // the verifier
 	for _, c := range []struct {
 		name string
 		p    *Path
@@ -139,7 +140,7 @@ func TestJoinBound(t *testing.T) {
 	defer l.Close()
 	p, q := a.path(t), a.path(t)
 	msg := func(circuit [32]byte) []byte {
-		_, m, err := initiate(wire.StreamPrologue("main", s.Number()), s.keys.Agree, nil)
+		_, m, err := wire.NewGreeting("main", &s.keys, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,7 +170,7 @@ func TestNonsense(t *testing.T) {
 		"listen":     {wire.CmdListen, make([]byte, 5)},
 		"join":       {wire.CmdJoin, make([]byte, 70)},
 		"ask":        {wire.CmdAsk, make([]byte, 3)},
-		"extend":     {wire.CmdExtend, make([]byte, 3)},
+		"reserved":   {1, make([]byte, 3)},
 		"ping":       {wire.CmdPing, make([]byte, 9)},
 		"window":     {wire.CmdWindow, make([]byte, 4)},
 		"no command": {0, nil},

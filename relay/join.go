@@ -13,7 +13,7 @@ import (
 // returns when the session has answered. The first bytes, at most
 // wire.MaxFirst, ride in the first message: the session reads them before
 // anything else, as Conn.First. They are sealed to the session's key but not
-// forward secret, and a gateway can replay them within the session's life.
+// forward secret; the session takes them once.
 // ErrRefused says that nobody listens, or that join is wrong, or too many
 // join; which of them is not told. While many join, the gateway asks for work,
 // and Join does it: at most Builder.MaxEffort.
@@ -56,12 +56,12 @@ func (p *Path) Join(ctx context.Context, keys wire.SessionKeys, join [32]byte, f
 // joinOnce asks the gateway once. A *puzzleError says what it costs.
 func (p *Path) joinOnce(ctx context.Context, keys wire.SessionKeys, join [32]byte, first []byte) (*Conn, error) {
 	number := keys.Number()
-	hs, msg, err := initiate(wire.StreamPrologue(p.b.NetworkName, number), keys.Agree, first)
+	hs, msg, err := wire.NewGreeting(p.b.NetworkName, &keys, first)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("join: %w", err)
 	}
 	c := newConn(p)
-	c.joined = make(chan [wire.HandshakeSize]byte, 1)
+	c.joined = make(chan [wire.WelcomeSize]byte, 1)
 	if err := p.add(c, &c.id); err != nil {
 		return nil, err
 	}
@@ -78,13 +78,11 @@ func (p *Path) joinOnce(ctx context.Context, keys wire.SessionKeys, join [32]byt
 	select {
 	case answer := <-c.joined:
 		c.rtt = min(time.Since(start), 2*time.Second)
-		s, err := finish(hs, answer[:])
+		k, err := hs.Finish(&answer)
 		if err != nil {
 			c.Close()
 			return nil, fmt.Errorf("join: %w", err)
 		}
-		k := wire.DeriveStreamKeys(s.k1, s.k2, s.hash)
-		s.erase()
 		c.keys(k.ToSession, k.ToReader)
 		k = wire.StreamKeys{}
 		if err := c.begin(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"wanderfs/relay/wire"
 )
@@ -14,45 +15,80 @@ var (
 	errSpent = errors.New("keys used up")
 )
 
-// maxFrames bounds how often a key is used. SPEC.md §10
-const maxFrames = 1 << 32
+const (
+	maxFrames = 1 << 40 // in all, of a direction of a circuit. SPEC.md §10
+	turnAfter = 1 << 16 // frames under one key. SPEC.md §10
+)
 
 // layer is one hop's cipher in one direction: AES-256-GCM with a counter as
 // nonce, its keystream on its own for the computable tail, and the filler
-// generator. Not safe for concurrent use.
+// generator, all of one epoch. It turns to the next epoch by itself after
+// turnAfter frames. Not safe for concurrent use.
 type layer struct {
-	aead  cipher.AEAD
-	block cipher.Block
-	fill  cipher.Block // forward only
-	n     uint64       // frames so far
+	epoch
+	n     uint64 // frames so far, all epochs
 	nonce [12]byte
 	in    [16]byte // scratch: arguments of interface calls must not escape
 	out   [16]byte
 }
 
-func newLayer(key, filler *[32]byte) *layer {
-	block, err := aes.NewCipher(key[:])
+// epoch is what a layer forgets when it turns.
+type epoch struct {
+	aead  cipher.AEAD
+	block cipher.Block
+	fill  cipher.Block
+	next  [32]byte  // secret of the epoch that follows
+	first uint64    // its first frame
+	began time.Time // on this machine
+}
+
+func newLayer(secret *[32]byte) *layer { return &layer{epoch: newEpoch(secret, 0)} }
+
+func newEpoch(secret *[32]byte, first uint64) epoch {
+	k := wire.DeriveEpoch(*secret)
+	defer clear(k.Key[:])
+	block, aead := newGCM(&k.Key)
+	fill, err := aes.NewCipher(k.Filler[:])
 	if err != nil {
 		panic(err) // the key has the right length
+	}
+	return epoch{aead: aead, block: block, fill: fill, next: k.Next, first: first, began: time.Now()}
+}
+
+func newGCM(key *[32]byte) (cipher.Block, cipher.AEAD) {
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		panic(err)
 	}
 	aead, err := cipher.NewGCM(block)
 	if err != nil {
 		panic(err)
 	}
-	l := &layer{aead: aead, block: block}
-	if filler != nil {
-		if l.fill, err = aes.NewCipher(filler[:]); err != nil {
-			panic(err)
-		}
+	return block, aead
+}
+
+// after gives the epoch that begins with the next frame.
+func (l *layer) after() epoch { return newEpoch(&l.next, l.n) }
+
+// turn goes on to the next epoch.
+func (l *layer) turn() { l.epoch = l.after() }
+
+// step gets ready for the next frame.
+func (l *layer) step() error {
+	if l.n >= maxFrames {
+		return errSpent
 	}
-	return l
+	if l.n-l.first >= turnAfter {
+		l.turn()
+	}
+	return nil
 }
 
 // seal makes a frame at off of the body at off+TagSize, in place. The 16
 // bytes behind the frame are overwritten. It uses up one counter.
 func (l *layer) seal(b []byte, off int) error {
-	if l.n >= maxFrames {
-		return errSpent
+	if err := l.step(); err != nil {
+		return err
 	}
 	binary.BigEndian.PutUint64(l.nonce[4:], l.n)
 	l.n++
@@ -63,19 +99,38 @@ func (l *layer) seal(b []byte, off int) error {
 }
 
 // open verifies the frame at off and leaves its body at off+TagSize. The 16
-// bytes behind the frame are overwritten. It uses up one counter.
+// bytes behind the frame are overwritten. It uses up one counter. A frame that
+// does not verify is lost.
 func (l *layer) open(b []byte, off int) error {
-	if l.n >= maxFrames {
-		return errSpent
+	if err := l.step(); err != nil {
+		return err
 	}
 	binary.BigEndian.PutUint64(l.nonce[4:], l.n)
-	l.n++
 	copy(b[off+wire.FrameSize:off+wire.FrameSize+wire.TagSize], b[off:off+wire.TagSize])
 	box := b[off+wire.TagSize : off+wire.FrameSize+wire.TagSize]
 	if _, err := l.aead.Open(box[:0], l.nonce[:], box, nil); err != nil {
 		return errTag
 	}
+	l.n++
 	return nil
+}
+
+// openOrTurn is open for who does not decide when to turn: if the frame does
+// not verify, and this epoch is at least so old, it may be the first of the
+// next one.
+func (l *layer) openOrTurn(f *frame, age time.Duration) (turned bool, err error) {
+	if time.Since(l.began) < age {
+		return false, l.open(f.b[:], 0)
+	}
+	kept := newFrame()
+	defer kept.free()
+	copy(kept.b[:wire.FrameSize], f.b[:])
+	if err := l.open(f.b[:], 0); err != errTag {
+		return false, err
+	}
+	copy(f.b[:], kept.b[:wire.FrameSize])
+	l.turn()
+	return true, l.open(f.b[:], 0)
 }
 
 // filler writes the filler of frame n to dst, 16 bytes.
@@ -101,8 +156,4 @@ func (l *layer) stream(dst []byte, n uint64, o int) {
 }
 
 // erase drops the ciphers and with them the keys.
-func (l *layer) erase() {
-	l.n = maxFrames
-	clear(l.in[:])
-	clear(l.out[:])
-}
+func (l *layer) erase() { *l = layer{n: maxFrames} }

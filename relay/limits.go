@@ -28,7 +28,9 @@ type Limits struct {
 	DialsPer    int           // the same, for one neighbour; 64
 	Workers     int           // handshakes computed at a time; half of the processors
 	Hello       time.Duration // until the first frame is there; 5 s
-	SetUp       time.Duration // for one handshake or extension; 10 s
+	SetUp       time.Duration // from the next relay's taking a set-up to its reply; half of that to dial it and be taken; 10 s
+	Replays     int           // set-ups remembered for each onion key, and so taken; 524288
+	Turn        time.Duration // how old a circuit's keys are at least when its builder may change them; 8 min
 
 	// How long.
 	Idle  time.Duration // without a frame from the builder's side; 60 s
@@ -66,6 +68,8 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.Workers, max(1, runtime.GOMAXPROCS(0)/2))
 	def(&l.Hello, 5*time.Second)
 	def(&l.SetUp, 10*time.Second)
+	def(&l.Replays, 1<<19)
+	def(&l.Turn, 8*time.Minute)
 	def(&l.Idle, time.Minute)
 	def(&l.Stall, 20*time.Second)
 	def(&l.Creates, 50)

@@ -146,13 +146,11 @@ func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
 
 // greet answers the reader's handshake.
 func (l *Listener) greet(c *Conn) error {
-	s, out, first, err := respond(wire.StreamPrologue(l.p.b.NetworkName, l.s.Number()), l.s.agree, c.first)
+	out, first, k, err := l.s.greet(l.p.b.NetworkName, c.first)
 	if err != nil {
 		return err
 	}
 	c.first = first
-	k := wire.DeriveStreamKeys(s.k1, s.k2, s.hash)
-	s.erase()
 	c.keys(k.ToReader, k.ToSession)
 	k = wire.StreamKeys{}
 	c.allow()

@@ -42,6 +42,11 @@ func (o *outward) off() int { return wire.TagSize * len(o.hops) }
 // seal makes a frame at offset 0 of the cell at o.off().
 func (o *outward) seal(f *frame) error {
 	n := len(o.hops)
+	for _, l := range o.hops {
+		if err := l.step(); err != nil {
+			return err
+		}
+	}
 	// The tails: what each relay's filler will have become at the next.
 	t := o.tail[:0]
 	for _, l := range o.hops[:n-1] {
@@ -69,12 +74,63 @@ func (o *outward) seal(f *frame) error {
 	return nil
 }
 
+// turn gives all hops new keys, for the next frame on.
+func (o *outward) turn() {
+	for _, l := range o.hops {
+		l.turn()
+	}
+}
+
 // inward is the builder's receiving side: the backward layers of all hops.
-type inward struct{ hops []*layer }
+type inward struct {
+	hops []*layer
+	// A relay turns its backward layer with the next frame after it has seen
+	// its forward one turn. Relays nearer to the builder see that earlier, and
+	// pass a backward frame later, so that a frame has the new epoch at the
+	// first few hops and the old one behind: how many is found by trying.
+	waits int // hops that have not turned yet, the last ones
+}
+
+// turn says that all hops are about to turn.
+func (o *inward) turn() { o.waits = len(o.hops) }
 
 // open takes all layers off the frame at offset 0 and gives where the cell
 // begins. The first layer that does not verify ends it.
 func (o *inward) open(f *frame) (off int, err error) {
+	for _, l := range o.hops {
+		if err := l.step(); err != nil {
+			return 0, err
+		}
+	}
+	if o.waits == 0 {
+		return o.peel(f)
+	}
+	kept := newFrame()
+	defer kept.free()
+	copy(kept.b[:wire.FrameSize], f.b[:])
+	n := len(o.hops)
+	old := make([]layer, n)
+	for i, l := range o.hops {
+		old[i] = *l
+	}
+	for at := n - o.waits; ; at++ { // hops below at have turned
+		if off, err = o.peel(f); err == nil || at == n {
+			o.waits = n - at
+			return off, err
+		}
+		copy(f.b[:], kept.b[:wire.FrameSize])
+		for i, l := range o.hops {
+			done := i < n-o.waits || i > at
+			*l = old[i]
+			if !done {
+				l.turn()
+			}
+		}
+	}
+}
+
+// peel opens the frame with the keys of now.
+func (o *inward) peel(f *frame) (off int, err error) {
 	n := len(o.hops)
 	for i, l := range o.hops {
 		off = wire.TagSize * i

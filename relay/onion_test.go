@@ -133,7 +133,7 @@ func TestBackwardRefusals(t *testing.T) {
 
 // TestKeysSpent: a key is not used beyond its number of frames.
 func TestKeysSpent(t *testing.T) {
-	l := newLayer(new([32]byte), nil)
+	l := newLayer(new([32]byte))
 	f := newFrame()
 	l.n = maxFrames - 1
 	if err := l.seal(f.b[:], 0); err != nil {

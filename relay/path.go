@@ -29,6 +29,8 @@ type Path struct {
 	writing chan struct{} // holds one token; who has it may seal and write
 	out     outward       // guarded by writing
 	in      inward        // used by build, then by read
+	turning atomic.Bool   // out has turned, read is to know
+	settled atomic.Bool   // in has followed
 
 	mu      sync.Mutex
 	streams map[uint32]receiver // guarded by mu
@@ -78,6 +80,7 @@ func (p *Path) abandon() {
 // start begins to read, and to look for signs of life.
 func (p *Path) start() {
 	p.life.init(p.b)
+	p.settled.Store(true)
 	p.wg.Go(p.read)
 	p.wg.Go(p.watch)
 	p.wg.Go(p.pings)
@@ -129,6 +132,10 @@ func (p *Path) sendFrame(f *frame) error {
 }
 
 func (p *Path) writeLocked(f *frame) error {
+	if time.Since(p.out.hops[0].began) >= p.b.Turn && p.settled.CompareAndSwap(true, false) {
+		p.turning.Store(true) // before a relay can see the frame
+		p.out.turn()
+	}
 	err := p.out.seal(f)
 	if err == nil {
 		err = p.link.writeFrame(f, 0)
@@ -150,7 +157,7 @@ func (p *Path) send(cmd wire.Command, id uint32, data []byte) error {
 		return p.Err()
 	}
 	defer p.unlock()
-	off := p.out.off() // while building, less than p.off
+	off := p.off()
 	wire.Header{Cmd: cmd, Len: len(data), Stream: id}.Put(f.cell(off))
 	copy(f.b[off+wire.HeaderSize:], data)
 	f.pad(off, len(data))
@@ -164,7 +171,14 @@ func (p *Path) receive() (*frame, error) {
 		return nil, err
 	}
 	p.nIn.Add(wire.FrameSize)
+	if p.turning.CompareAndSwap(true, false) {
+		p.in.turn()
+	}
+	waits := p.in.waits > 0
 	off, err := p.in.open(f)
+	if waits && p.in.waits == 0 {
+		p.settled.Store(true)
+	}
 	if err == nil {
 		f.off = off
 		f.h, f.data, err = wire.ParseCell(f.cell(off))

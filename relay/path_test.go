@@ -194,7 +194,7 @@ func TestObserver(t *testing.T) {
 		t.Fatal(err)
 	}
 	number, keys := w.s.Number(), w.s.Keys()
-	for _, b := range [][]byte{secret, number[:], keys.Sign[:], keys.Agree[:], w.join[:]} {
+	for _, b := range [][]byte{secret, number[:], keys.Sign[:], keys.Key[:], w.join[:]} {
 		if n.Observer().Contains(b) {
 			t.Errorf("%d bytes that must not be seen are on a link", len(b))
 		}

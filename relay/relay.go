@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"crypto/ecdh"
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/flynn/noise"
 	"golang.org/x/time/rate"
 
 	"wanderfs/relay/wire"
@@ -41,12 +39,12 @@ type Relay struct {
 	cfg    Config
 	limits Limits
 	id     wire.NodeID
-	onion  noise.DHKey
+	onion  *onionKeys
 	log    *slog.Logger
 
 	ctx     context.Context
 	cancel  context.CancelFunc
-	wg      sync.WaitGroup // one for each Serve, one for keepHouse
+	wg      sync.WaitGroup // one for each Serve, one for keepHouse, one for onion
 	bytes   atomic.Uint64
 	pool    pool     // of frames that it holds
 	secret  [32]byte // for puzzles
@@ -76,12 +74,13 @@ func New(cfg Config) (*Relay, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	key, err := newAgreeKey()
+	limits := cfg.Limits.WithDefaults()
+	keys, err := newOnionKeys(cfg.Now, limits.Replays)
 	if err != nil {
 		return nil, fmt.Errorf("make onion key: %w", err)
 	}
 	r := &Relay{
-		cfg: cfg, limits: cfg.Limits.WithDefaults(), onion: key, log: cfg.Log,
+		cfg: cfg, limits: limits, onion: keys, log: cfg.Log,
 		id:         wire.NodeID(cfg.Identity.Public().(ed25519.PublicKey)),
 		circuits:   map[*circuit]struct{}{},
 		neighbours: map[wire.NodeID]*neighbour{},
@@ -93,20 +92,14 @@ func New(cfg Config) (*Relay, error) {
 	r.pool.limit, r.pool.full = r.limits.Pool/wire.FrameSize, r.relieve
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.wg.Go(r.keepHouse)
+	r.wg.Go(func() { keys.run(r.ctx) })
 	return r, nil
 }
 
-// newAgreeKey makes an X25519 key pair.
-func newAgreeKey() (noise.DHKey, error) {
-	k, err := ecdh.X25519().GenerateKey(rand.Reader)
-	if err != nil {
-		return noise.DHKey{}, err
-	}
-	return noise.DHKey{Private: k.Bytes(), Public: k.PublicKey().Bytes()}, nil
-}
-
-// Onion gives the public key for the relay's own descriptor.
-func (r *Relay) Onion() [32]byte { return [32]byte(r.onion.Public) }
+// Onion gives the public onion key for the relay's own descriptor, and when
+// that descriptor must expire at the latest. The key is a new one after each
+// wire.OnionTurn; nil after Close.
+func (r *Relay) Onion() (*wire.PublicKey, time.Time) { return r.onion.current() }
 
 // Stats gives the sums so far.
 func (r *Relay) Stats() Stats {
@@ -132,8 +125,8 @@ func (r *Relay) Serve(l Link) {
 	r.log.Debug("circuit over")
 }
 
-// Close ends all circuits, waits until they are gone and erases the onion
-// key. It may be called twice.
+// Close ends all circuits, waits until they are gone and drops the onion
+// keys. It may be called twice.
 func (r *Relay) Close() error {
 	r.mu.Lock()
 	r.closed = true
@@ -147,8 +140,6 @@ func (r *Relay) Close() error {
 		c.end(context.Canceled)
 	}
 	r.wg.Wait()
-	r.mu.Lock()
-	clear(r.onion.Private) // nobody shakes hands any more
-	r.mu.Unlock()
+	r.onion.erase() // nobody shakes hands any more
 	return nil
 }

@@ -4,19 +4,24 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"fmt"
-
-	"github.com/flynn/noise"
+	"sync"
 
 	"wanderfs/relay/wire"
 )
+
+// maxGreetings is how many readers' first messages a session takes in its life.
+const maxGreetings = 1 << 18 // ours; 2 MiB and what a map costs
 
 // Session is a pseudonym under which one publishes or reads for a while. Its
 // keys are never on disk.
 type Session struct {
 	sign   ed25519.PrivateKey
-	agree  noise.DHKey
 	keys   wire.SessionKeys
 	effort byte
+	seen   *replays // readers' first messages; each is answered once
+
+	mu  sync.Mutex
+	key *wire.PrivateKey // nil once erased; guarded by mu
 }
 
 // NewSession makes a session with new keys.
@@ -25,14 +30,35 @@ func NewSession() (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make session: %w", err)
 	}
-	agree, err := newAgreeKey()
+	key, err := wire.NewPrivateKey()
 	if err != nil {
 		return nil, fmt.Errorf("make session: %w", err)
 	}
-	s := &Session{sign: sign, agree: agree, effort: DefaultEffort}
+	s := &Session{sign: sign, key: key, effort: DefaultEffort, seen: newReplays(maxGreetings)}
 	copy(s.keys.Sign[:], sign.Public().(ed25519.PublicKey))
-	copy(s.keys.Agree[:], agree.Public)
+	s.keys.Key = *key.Public()
 	return s, nil
+}
+
+// greet answers a reader's first message, once.
+func (s *Session) greet(network string, msg []byte) (out [wire.WelcomeSize]byte, first []byte, k wire.StreamKeys, err error) {
+	id, err := wire.GreetingID(msg)
+	if err != nil {
+		return out, nil, k, err
+	}
+	if s.seen.has(id) {
+		return out, nil, k, errReplay
+	}
+	s.mu.Lock()
+	key := s.key
+	s.mu.Unlock()
+	if key == nil {
+		return out, nil, k, ErrClosed
+	}
+	if out, first, k, err = wire.OpenGreeting(network, s.Number(), key, msg); err != nil {
+		return out, nil, k, err
+	}
+	return out, first, k, s.seen.add(id)
 }
 
 // Number names the session.
@@ -55,11 +81,13 @@ func (s *Session) SetEffort(bits int) error {
 	return nil
 }
 
-// Erase overwrites the private keys. Listeners of the session must be closed
-// before.
+// Erase overwrites the signing key and drops the other. Listeners of the
+// session must be closed before.
 func (s *Session) Erase() {
 	clear(s.sign)
-	clear(s.agree.Private)
+	s.mu.Lock()
+	s.key = nil
+	s.mu.Unlock()
 }
 
 // String hides the session.

@@ -30,7 +30,7 @@ func TestSolutionBound(t *testing.T) {
 		}
 	}()
 	join := func(p *Path) (wire.Puzzle, wire.Command) {
-		_, m, err := initiate(wire.StreamPrologue("main", s.Number()), s.keys.Agree, nil)
+		_, m, err := wire.NewGreeting("main", &s.keys, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

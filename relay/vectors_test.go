@@ -25,9 +25,8 @@ type layerVectors struct {
 }
 
 type hopVector struct {
-	Forward  string `json:"forward"`
-	Backward string `json:"backward"`
-	Filler   string `json:"filler"`
+	Forward  string `json:"forward_secret"`
+	Backward string `json:"backward_secret"`
 }
 
 // makeLayers runs both directions over three relays with fixed keys. The
@@ -39,15 +38,15 @@ func makeLayers(t *testing.T) layerVectors {
 	var fwd, bwd []*layer
 	for i := range 3 {
 		k := wire.CircuitKeys{}
-		for _, p := range []*[32]byte{&k.Forward, &k.Backward, &k.Filler} {
+		for _, p := range []*[32]byte{&k.Forward, &k.Backward} {
 			copy(p[:], bytes.Repeat([]byte{byte(16*i + 1)}, 32))
 		}
-		k.Backward[0], k.Filler[0] = 0xbb, 0xff
-		v.Hops = append(v.Hops, hopVector{hex.EncodeToString(k.Forward[:]), hex.EncodeToString(k.Backward[:]), hex.EncodeToString(k.Filler[:])})
-		out.hops = append(out.hops, newLayer(&k.Forward, &k.Filler))
-		in.hops = append(in.hops, newLayer(&k.Backward, nil))
-		fwd = append(fwd, newLayer(&k.Forward, &k.Filler))
-		bwd = append(bwd, newLayer(&k.Backward, nil))
+		k.Backward[0] = 0xbb
+		v.Hops = append(v.Hops, hopVector{hex.EncodeToString(k.Forward[:]), hex.EncodeToString(k.Backward[:])})
+		out.hops = append(out.hops, newLayer(&k.Forward))
+		in.hops = append(in.hops, newLayer(&k.Backward))
+		fwd = append(fwd, newLayer(&k.Forward))
+		bwd = append(bwd, newLayer(&k.Backward))
 	}
 	sum := func(b []byte) string { s := sha256.Sum256(b); return hex.EncodeToString(s[:]) }
 	fill := func(c []byte, n int) {

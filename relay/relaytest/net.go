@@ -77,8 +77,9 @@ func New(cfg Config) (*Net, error) {
 		if err != nil {
 			return nil, err
 		}
+		onion, expires := r.Onion()
 		d := wire.Descriptor{
-			Onion: r.Onion(), Flags: wire.FlagSuper, Issued: time.Now().Truncate(time.Second), Expires: time.Now().Truncate(time.Second).Add(12 * time.Hour),
+			Onion: onion, Flags: wire.FlagSuper, Issued: time.Now().Truncate(time.Second), Expires: expires,
 			Addrs: []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i), 0, 1}), 4001)},
 		}
 		if err := d.Sign(key, Name); err != nil {

@@ -1,9 +1,6 @@
 package wire
 
-import (
-	"crypto/rand"
-	"encoding/binary"
-)
+import "encoding/binary"
 
 // Sizes of frames and of what is in them, in bytes. SPEC.md §3
 const (
@@ -14,9 +11,9 @@ const (
 	TagSize = 16
 	// BodySize is what one layer seals.
 	BodySize = FrameSize - TagSize
-	// MaxHops is how many relays a path may have; the tail of every frame is
-	// made for that many.
-	MaxHops = 8
+	// MaxHops is how many relays a path may have; the tail of every frame, and
+	// the set-up packet, are made for that many.
+	MaxHops = 6
 	// TailSize is the computable tail at the end of the innermost body.
 	TailSize = TagSize * (MaxHops - 1)
 	// CellSize is the length of the cell inside the innermost layer.
@@ -27,30 +24,12 @@ const (
 	MaxData = CellSize - HeaderSize
 	// RecordSize is how many bytes of a stream's plaintext a cell carries.
 	RecordSize = MaxData - TagSize
-	// HandshakeSize is the length of a Noise NK message with an empty payload.
-	HandshakeSize = 32 + TagSize
+	// HelloSize is the length of the end-to-end handshake's first message with
+	// no first bytes in it. SPEC.md §9
+	HelloSize = EncSize + PublicKeySize + TagSize
+	// WelcomeSize is the length of its second message. SPEC.md §9
+	WelcomeSize = EncSize + TagSize
 )
-
-// AppendHandshake appends a frame that carries one handshake message, padded
-// with random bytes: CREATE and CREATED. SPEC.md §6
-func AppendHandshake(b []byte, msg [HandshakeSize]byte) []byte {
-	b = append(b, Version)
-	b = append(b, msg[:]...)
-	n := len(b)
-	b = append(b, make([]byte, FrameSize-1-HandshakeSize)...)
-	rand.Read(b[n:])
-	return b
-}
-
-// ParseHandshake reads a frame made by AppendHandshake. The padding is not
-// looked at.
-func ParseHandshake(b []byte) (msg [HandshakeSize]byte, err error) {
-	if len(b) != FrameSize || b[0] != Version {
-		return msg, ErrMalformed
-	}
-	copy(msg[:], b[1:])
-	return msg, nil
-}
 
 // Command says what a cell is. SPEC.md §7
 type Command byte
@@ -58,8 +37,7 @@ type Command byte
 // The commands. "Out" goes from the path's builder to the relay at its end,
 // "back" the other way.
 const (
-	CmdExtend    Command = 1  // out: make the path one relay longer
-	CmdExtended  Command = 2  // back
+	// 1 and 2 are reserved: making a path longer.
 	CmdAsk       Command = 3  // out: a request to whom the far end knows
 	CmdAnswer    Command = 4  // back
 	CmdListen    Command = 5  // out: be the gateway of a session
@@ -104,7 +82,7 @@ func ParseCell(cell []byte) (Header, []byte, error) {
 		Len:    int(binary.BigEndian.Uint16(cell[2:4])),
 		Stream: binary.BigEndian.Uint32(cell[4:8]),
 	}
-	if h.Len > MaxData || h.Cmd < CmdExtend || h.Cmd > CmdSolution {
+	if h.Len > MaxData || h.Cmd < CmdAsk || h.Cmd > CmdSolution {
 		return Header{}, nil, ErrMalformed
 	}
 	if !zero(cell[HeaderSize+h.Len:]) {

@@ -46,12 +46,123 @@ func FuzzSource(f *testing.F) {
 	})
 }
 
-func FuzzHandshake(f *testing.F) {
-	f.Add(AppendHandshake(nil, [HandshakeSize]byte{1}))
+func FuzzDial(f *testing.F) {
+	b, _ := testDescriptor(1).AppendDial(nil)
+	f.Add(b)
+	f.Add(b[:len(b)-1])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		msg, err := ParseHandshake(b)
-		if err == nil {
-			same(t, AppendHandshake(nil, msg)[:1+HandshakeSize], b[:1+HandshakeSize], nil)
+		d, err := ParseDial(b)
+		if err != nil {
+			return
+		}
+		d.Verify("test", epoch)
+		got, err := d.AppendDial(nil)
+		same(t, got, b, err)
+	})
+}
+
+// FuzzSetup feeds blocks that are sealed as they should be to a relay: all
+// else is refused by the seal.
+func FuzzSetup(f *testing.F) {
+	dial, _ := testDescriptor(2).AppendDial(nil)
+	share := hybrid(7).Public()
+	f.Add(append(append([]byte{roleOn}, dial...), share[:]...), []byte{1, 2, 3})
+	f.Add(append(make([]byte, 1+DialSize), share[:]...), []byte{})
+	f.Add(append(append([]byte{2}, dial...), share[:]...), []byte{})
+	f.Add([]byte{roleLast}, []byte{9})
+	k, node := hybrid(1), testDescriptor(1).Node
+	f.Fuzz(func(t *testing.T, block, rest []byte) {
+		h, err := initiate(circuitInfo("test", node), k.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := make([]byte, FrameSize)
+		p[0] = Version
+		copy(p[offEnc:], h.enc[:])
+		copy(p[offRest:], rest)
+		b := make([]byte, blockSize)
+		copy(b, block)
+		box, err := h.send.Seal(setupAAD(p), b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(p[offBox:], box)
+		s, err := OpenSetup("test", node, k, p)
+		if err != nil {
+			return
+		}
+		got := make([]byte, 1, blockSize)
+		if !s.Last {
+			got[0] = roleOn
+			got, err = s.Next.AppendDial(got)
+			if len(s.Packet) != FrameSize {
+				t.Fatalf("sends on %d bytes", len(s.Packet))
+			}
+		} else {
+			got = got[:1+DialSize]
+		}
+		same(t, got, b[:1+DialSize], err)
+	})
+}
+
+// FuzzReply feeds bodies to a builder that waits for a reply.
+func FuzzReply(f *testing.F) {
+	ds, keys := setupHops(f, 2)
+	p, b, err := NewSetup("test", ds)
+	if err != nil {
+		f.Fatal(err)
+	}
+	reply, _, err := walk(f, ds, keys, p, -1, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(reply)
+	f.Add(reply[1:])
+	f.Fuzz(func(t *testing.T, c []byte) {
+		if _, err := b.Finish(c); err == nil && !bytes.Equal(c, reply) {
+			t.Fatal("another reply was taken")
+		}
+	})
+}
+
+// FuzzPacket feeds whole packets to a relay: only what was sealed opens.
+func FuzzPacket(f *testing.F) {
+	ds, keys := setupHops(f, 2)
+	p, _, err := NewSetup("test", ds)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(p)
+	f.Add(p[:100])
+	f.Fuzz(func(t *testing.T, c []byte) {
+		if _, err := OpenSetup("test", ds[0].Node, keys[0], c); err == nil && !bytes.Equal(c, p) {
+			t.Fatal("another packet was opened")
+		}
+	})
+}
+
+// FuzzGreeting feeds first messages to a session, and answers to a reader.
+func FuzzGreeting(f *testing.F) {
+	k := hybrid(3)
+	keys := testSource().Keys
+	g, m1, err := NewGreeting("test", &keys, []byte("first"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	m2, _, _, err := OpenGreeting("test", keys.Number(), k, m1)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(m1, m2[:])
+	f.Add(m2[:], m1)
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		if _, _, _, err := OpenGreeting("test", keys.Number(), k, a); err == nil && !bytes.Equal(a, m1) {
+			t.Fatal("another message 1 was opened")
+		}
+		if msg, err := ParseOpened(b); err == nil {
+			if _, err := g.Finish(&msg); err == nil && msg != m2 {
+				t.Fatal("another message 2 was taken")
+			}
 		}
 	})
 }
@@ -76,57 +187,45 @@ func FuzzCell(f *testing.F) {
 
 // FuzzMessages feeds the data of cells to every decoder of such data.
 func FuzzMessages(f *testing.F) {
-	x, _ := Extend{To: testDescriptor(1), Msg: [HandshakeSize]byte{1}}.AppendBinary(nil)
-	y, _ := Extended{Msg: [HandshakeSize]byte{1}}.AppendBinary(nil)
 	l, _ := Listen{Keys: testSource().Keys}.AppendBinary(nil)
-	j, _ := Join{Msg: make([]byte, HandshakeSize+3)}.AppendBinary(nil)
-	for i, b := range [][]byte{x, y, l, j, AppendAsk(nil, 3), AppendAnswer(nil, StatusOK, 3), AppendWindow(nil, 64), {1}, make([]byte, 8), make([]byte, HandshakeSize)} {
+	j, _ := Join{Msg: make([]byte, HelloSize+3)}.AppendBinary(nil)
+	for i, b := range [][]byte{l, j, AppendAsk(nil, 3), AppendAnswer(nil, StatusOK, 3), AppendWindow(nil, 64), {1}, make([]byte, 8), make([]byte, WelcomeSize), make([]byte, HelloSize)} {
 		f.Add(byte(i), b)
 	}
 	f.Fuzz(func(t *testing.T, which byte, b []byte) {
-		switch which % 10 {
+		switch which % 8 {
 		case 0:
-			if v, err := ParseExtend(b); err == nil {
-				got, err := v.AppendBinary(nil)
-				same(t, got, b, err)
-			}
-		case 1:
-			if v, err := ParseExtended(b); err == nil {
-				got, err := v.AppendBinary(nil)
-				same(t, got, b, err)
-			}
-		case 2:
 			if v, err := ParseListen(b); err == nil {
 				v.Verify("test", NodeID{}, [32]byte{})
 				got, err := v.AppendBinary(nil)
 				same(t, got, b, err)
 			}
-		case 3:
+		case 1:
 			if v, err := ParseJoin(b); err == nil {
 				got, err := v.AppendBinary(nil)
 				same(t, got, b, err)
 			}
-		case 4:
+		case 2:
 			if n, rest, err := ParseAsk(b); err == nil {
 				same(t, append(AppendAsk(nil, n), rest...), b, nil)
 			}
-		case 5:
+		case 3:
 			if s, n, rest, err := ParseAnswer(b); err == nil {
 				same(t, append(AppendAnswer(nil, s, n), rest...), b, nil)
 			}
-		case 6:
+		case 4:
 			if n, err := ParseWindow(b); err == nil {
 				same(t, AppendWindow(nil, n), b, nil)
 			}
-		case 7:
+		case 5:
 			if r, err := ParseReset(b); err == nil {
 				same(t, []byte{byte(r)}, b, nil)
 			}
-		case 8:
+		case 6:
 			if p, err := ParsePing(b); err == nil {
 				same(t, p[:], b, nil)
 			}
-		case 9:
+		case 7:
 			if m, err := ParseOpened(b); err == nil {
 				same(t, m[:], b, nil)
 			}

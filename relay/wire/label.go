@@ -7,50 +7,28 @@ import (
 	"crypto/sha256"
 )
 
-// CircuitPrologue is the Noise prologue of a relay's handshake. SPEC.md §6
-func CircuitPrologue(network string, relay NodeID) []byte {
-	return append([]byte("wanderfs/"+network+"/circuit/1\x00"), relay[:]...)
-}
-
-// StreamPrologue is the Noise prologue of the end-to-end handshake.
-// SPEC.md §9
-func StreamPrologue(network string, n SessionNumber) []byte {
-	return append([]byte("wanderfs/"+network+"/stream/1\x00"), n[:]...)
-}
-
-// CircuitKeys are a relay's keys for one circuit. SPEC.md §6
+// CircuitKeys are the secrets from which a relay's keys for one circuit come,
+// one for each direction. SPEC.md §10
 type CircuitKeys struct {
-	Forward, Backward, Filler [32]byte
+	Forward, Backward [32]byte
 }
 
-// DeriveCircuitKeys makes the keys from what the Noise handshake gave: both
-// transport keys and the handshake hash.
-func DeriveCircuitKeys(k1, k2, hash [32]byte) CircuitKeys {
-	b := derive(k1, k2, hash, "wanderfs/circuit/keys/1", 96)
-	defer clear(b)
-	return CircuitKeys{Forward: [32]byte(b), Backward: [32]byte(b[32:]), Filler: [32]byte(b[64:])}
+// EpochKeys are what a direction of a hop, or of a stream, uses until it turns.
+// SPEC.md §10
+type EpochKeys struct {
+	Key    [32]byte // AES-256-GCM
+	Filler [32]byte // AES-256, of a forward hop
+	Next   [32]byte // secret of the next epoch
 }
 
-// StreamKeys are the keys of an end-to-end stream. SPEC.md §9
-type StreamKeys struct {
-	ToSession, ToReader [32]byte
-}
-
-// DeriveStreamKeys makes a stream's keys from its handshake.
-func DeriveStreamKeys(k1, k2, hash [32]byte) StreamKeys {
-	b := derive(k1, k2, hash, "wanderfs/stream/keys/1", 64)
-	defer clear(b)
-	return StreamKeys{ToSession: [32]byte(b), ToReader: [32]byte(b[32:])}
-}
-
-func derive(k1, k2, hash [32]byte, info string, n int) []byte {
-	ikm := append(append(make([]byte, 0, 64), k1[:]...), k2[:]...)
-	defer clear(ikm)
-	b, err := hkdf.Key(sha256.New, ikm, hash[:], info, n)
-	if err != nil { // only for n beyond 255 hashes
-		panic(err)
+// DeriveEpoch makes the keys of an epoch from its secret.
+func DeriveEpoch(secret [32]byte) EpochKeys {
+	b, err := hkdf.Expand(sha256.New, secret[:], "wanderfs/epoch/1", 96)
+	if err != nil {
+		panic(err) // only for more than 255 hashes
 	}
-	return b
+	defer clear(b)
+	return EpochKeys{Key: [32]byte(b), Filler: [32]byte(b[32:]), Next: [32]byte(b[64:])}
 }
 
 // Verifier is what a gateway gets of a session's join secret: enough to check
@@ -78,7 +56,7 @@ func (l Listen) listenMessage(network string, gateway NodeID, circuit [32]byte) 
 	b := []byte("wanderfs/" + network + "/listen/1\x00")
 	b = append(b, gateway[:]...)
 	b = append(b, circuit[:]...)
-	b = append(b, l.Keys.Agree[:]...)
+	b = append(b, l.Keys.Key[:]...)
 	return append(append(b, l.Verifier[:]...), l.Effort)
 }
 

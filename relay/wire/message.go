@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 )
 
-// Status is the outcome of EXTEND and ASK. SPEC.md §7
+// Status is the outcome of a set-up at a hop, and of ASK. SPEC.md §6, §7.1
 type Status byte
 
 // Outcomes. They say as much as the asker needs to choose another way.
@@ -14,59 +14,8 @@ const (
 	StatusFailed  Status = 2 // tried, and it did not work
 )
 
-// MaxAsk is the longest request and the longest answer in bytes. SPEC.md §7.2
+// MaxAsk is the longest request and the longest answer in bytes. SPEC.md §7.1
 const MaxAsk = 512 << 10
-
-// Extend asks the last relay to go on to another. SPEC.md §7.1
-type Extend struct {
-	To  Descriptor
-	Msg [HandshakeSize]byte
-}
-
-// AppendBinary appends e.
-func (e Extend) AppendBinary(b []byte) ([]byte, error) {
-	b, err := e.To.AppendBinary(b)
-	if err != nil {
-		return b, err
-	}
-	return append(b, e.Msg[:]...), nil
-}
-
-// ParseExtend reads exactly one Extend. It does not verify the descriptor.
-func ParseExtend(b []byte) (Extend, error) {
-	if len(b) != DescriptorSize+HandshakeSize {
-		return Extend{}, ErrMalformed
-	}
-	d, err := ParseDescriptor(b[:DescriptorSize])
-	if err != nil {
-		return Extend{}, err
-	}
-	return Extend{To: d, Msg: [HandshakeSize]byte(b[DescriptorSize:])}, nil
-}
-
-// Extended answers Extend. Msg is zero unless Status is StatusOK.
-type Extended struct {
-	Status Status
-	Msg    [HandshakeSize]byte
-}
-
-// AppendBinary appends e.
-func (e Extended) AppendBinary(b []byte) ([]byte, error) {
-	b = append(b, byte(e.Status))
-	return append(b, e.Msg[:]...), nil
-}
-
-// ParseExtended reads exactly one Extended.
-func ParseExtended(b []byte) (Extended, error) {
-	if len(b) != 1+HandshakeSize || b[0] > byte(StatusFailed) {
-		return Extended{}, ErrMalformed
-	}
-	e := Extended{Status: Status(b[0]), Msg: [HandshakeSize]byte(b[1:])}
-	if e.Status != StatusOK && !zero(e.Msg[:]) {
-		return Extended{}, ErrMalformed
-	}
-	return e, nil
-}
 
 // AppendAsk appends the head of a request: its length in bytes.
 func AppendAsk(b []byte, total int) []byte {
@@ -105,7 +54,7 @@ func ParseAnswer(b []byte) (s Status, total int, rest []byte, err error) {
 }
 
 // ListenSize is the length of a Listen in bytes.
-const ListenSize = 32 + 32 + 32 + 1 + 64
+const ListenSize = 32 + PublicKeySize + 32 + 1 + 64
 
 // Listen asks the last relay to be a session's gateway. SPEC.md §8.1
 type Listen struct {
@@ -118,7 +67,7 @@ type Listen struct {
 // AppendBinary appends l.
 func (l Listen) AppendBinary(b []byte) ([]byte, error) {
 	b = append(b, l.Keys.Sign[:]...)
-	b = append(b, l.Keys.Agree[:]...)
+	b = append(b, l.Keys.Key[:]...)
 	b = append(b, l.Verifier[:]...)
 	b = append(b, l.Effort)
 	return append(b, l.Sig[:]...), nil
@@ -126,14 +75,15 @@ func (l Listen) AppendBinary(b []byte) ([]byte, error) {
 
 // ParseListen reads exactly one Listen. It does not verify the signature.
 func ParseListen(b []byte) (Listen, error) {
-	if len(b) != ListenSize || b[96] > MaxListenEffort {
+	const v = 32 + PublicKeySize
+	if len(b) != ListenSize || b[v+32] > MaxListenEffort {
 		return Listen{}, ErrMalformed
 	}
 	return Listen{
-		Keys:     SessionKeys{Sign: [32]byte(b[:32]), Agree: [32]byte(b[32:64])},
-		Verifier: [32]byte(b[64:96]),
-		Effort:   b[96],
-		Sig:      [64]byte(b[97:]),
+		Keys:     SessionKeys{Sign: [32]byte(b), Key: PublicKey(b[32:])},
+		Verifier: [32]byte(b[v:]),
+		Effort:   b[v+32],
+		Sig:      [64]byte(b[v+33:]),
 	}, nil
 }
 
@@ -146,11 +96,11 @@ type Join struct {
 }
 
 // MaxFirst is the most bytes that ride in the first end-to-end message.
-const MaxFirst = MaxData - 32 - 32 - HandshakeSize
+const MaxFirst = MaxData - 32 - 32 - HelloSize
 
 // AppendBinary appends j.
 func (j Join) AppendBinary(b []byte) ([]byte, error) {
-	if len(j.Msg) < HandshakeSize || len(j.Msg) > HandshakeSize+MaxFirst {
+	if len(j.Msg) < HelloSize || len(j.Msg) > HelloSize+MaxFirst {
 		return b, ErrMalformed
 	}
 	b = append(b, j.Number[:]...)
@@ -160,7 +110,7 @@ func (j Join) AppendBinary(b []byte) ([]byte, error) {
 
 // ParseJoin reads one Join. Its Msg is a part of b.
 func ParseJoin(b []byte) (Join, error) {
-	if len(b) < 64+HandshakeSize || len(b) > MaxData {
+	if len(b) < 64+HelloSize || len(b) > MaxData {
 		return Join{}, ErrMalformed
 	}
 	return Join{Number: SessionNumber(b[:32]), MAC: [32]byte(b[32:64]), Msg: b[64:]}, nil
@@ -168,7 +118,7 @@ func ParseJoin(b []byte) (Join, error) {
 
 // ParseOpen checks the data of OPEN, a first end-to-end handshake message.
 func ParseOpen(b []byte) ([]byte, error) {
-	if len(b) < HandshakeSize || len(b) > HandshakeSize+MaxFirst {
+	if len(b) < HelloSize || len(b) > HelloSize+MaxFirst {
 		return nil, ErrMalformed
 	}
 	return b, nil
@@ -176,11 +126,11 @@ func ParseOpen(b []byte) ([]byte, error) {
 
 // ParseOpened reads the data of OPENED and JOINED, the second end-to-end
 // handshake message.
-func ParseOpened(b []byte) (msg [HandshakeSize]byte, err error) {
-	if len(b) != HandshakeSize {
+func ParseOpened(b []byte) (msg [WelcomeSize]byte, err error) {
+	if len(b) != WelcomeSize {
 		return msg, ErrMalformed
 	}
-	return [HandshakeSize]byte(b), nil
+	return [WelcomeSize]byte(b), nil
 }
 
 // MaxWindow is the most credit, in cells, that a stream may have. SPEC.md §9

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"log/slog"
 	"time"
 )
@@ -12,22 +13,23 @@ const (
 	// MaxGateways is how many gateways a source names. SPEC.md §5
 	MaxGateways = 3
 	// SourceSize is the length of every source record in bytes. SPEC.md §5
-	SourceSize = 1 + 32 + 32 + 32 + 8 + 1 + MaxGateways*DescriptorSize + 64
+	SourceSize = 1 + 32 + PublicKeySize + 32 + 8 + 1 + MaxGateways*DescriptorSize + 64
 )
 
 // SessionKeys are the public keys of a session. They live and die with it.
 type SessionKeys struct {
-	Sign  [32]byte // Ed25519
-	Agree [32]byte // X25519
+	Sign [32]byte  // Ed25519
+	Key  PublicKey // ML-KEM-768 and X25519
 }
 
-// Number returns the session's number, SHA-256 over a label, the version and
-// the keys. SPEC.md §2
+// Number returns the session's number, SHA-256 over a label, the version, the
+// suite and the keys. SPEC.md §2
 func (k SessionKeys) Number() SessionNumber {
 	h := sha256.New()
 	h.Write([]byte("wanderfs/session/1\x00"))
+	h.Write([]byte{Version, Suite})
 	h.Write(k.Sign[:])
-	h.Write(k.Agree[:])
+	h.Write(k.Key[:])
 	return SessionNumber(h.Sum(nil))
 }
 
@@ -47,7 +49,7 @@ func (s Source) body() []byte {
 	b := make([]byte, 0, SourceSize)
 	b = append(b, Version)
 	b = append(b, s.Keys.Sign[:]...)
-	b = append(b, s.Keys.Agree[:]...)
+	b = append(b, s.Keys.Key[:]...)
 	b = append(b, s.Join[:]...)
 	b = binary.BigEndian.AppendUint64(b, uint64(s.Expires.Unix()))
 	b = append(b, byte(len(s.Gateways)))
@@ -66,7 +68,9 @@ func (s *Source) Sign(key ed25519.PrivateKey, network string) {
 	copy(s.Sig[:], ed25519.Sign(key, append([]byte(sourceLabel(network)), s.body()...)))
 }
 
-// Verify checks the session's signature, the gateways' own and the times.
+// Verify checks the session's signature, the gateways' own and the time. A
+// gateway's descriptor may have expired though the session lives, if its onion
+// key has been replaced: see Gateways, and Descriptor.Verify.
 func (s Source) Verify(network string, now time.Time) error {
 	if !ed25519.Verify(s.Keys.Sign[:], append([]byte(sourceLabel(network)), s.body()...), s.Sig[:]) {
 		return ErrBadSignature
@@ -75,7 +79,7 @@ func (s Source) Verify(network string, now time.Time) error {
 		return ErrExpired
 	}
 	for _, g := range s.Gateways {
-		if err := g.Verify(network, now); err != nil {
+		if err := g.Verify(network, now); err != nil && !errors.Is(err, ErrExpired) {
 			return err
 		}
 	}
@@ -89,7 +93,7 @@ func (s Source) AppendBinary(b []byte) ([]byte, error) {
 		return b, ErrMalformed
 	}
 	for _, g := range s.Gateways {
-		if len(g.Addrs) > MaxAddrs {
+		if len(g.Addrs) > MaxAddrs || g.Onion == nil {
 			return b, ErrMalformed
 		}
 	}
@@ -103,22 +107,22 @@ func ParseSource(b []byte) (Source, error) {
 	if len(b) != SourceSize || b[0] != Version {
 		return s, ErrMalformed
 	}
-	copy(s.Keys.Sign[:], b[1:33])
-	copy(s.Keys.Agree[:], b[33:65])
-	copy(s.Join[:], b[65:97])
-	exp := binary.BigEndian.Uint64(b[97:105])
-	n := int(b[105])
+	copy(s.Keys.Sign[:], b[1:])
+	copy(s.Keys.Key[:], b[33:])
+	b = b[33+PublicKeySize:]
+	copy(s.Join[:], b)
+	exp := binary.BigEndian.Uint64(b[32:])
+	n := int(b[40])
+	b = b[41:]
 	if exp > 1<<40 || n > MaxGateways {
 		return Source{}, ErrMalformed
 	}
 	s.Expires = time.Unix(int64(exp), 0)
 	for i := range MaxGateways {
-		d := b[106+i*DescriptorSize : 106+(i+1)*DescriptorSize]
+		d := b[i*DescriptorSize : (i+1)*DescriptorSize]
 		if i >= n {
-			for _, x := range d {
-				if x != 0 {
-					return Source{}, ErrMalformed
-				}
+			if !zero(d) {
+				return Source{}, ErrMalformed
 			}
 			continue
 		}
@@ -128,7 +132,7 @@ func ParseSource(b []byte) (Source, error) {
 		}
 		s.Gateways = append(s.Gateways, g)
 	}
-	copy(s.Sig[:], b[SourceSize-64:])
+	copy(s.Sig[:], b[MaxGateways*DescriptorSize:])
 	return s, nil
 }
 

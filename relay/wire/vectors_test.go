@@ -13,35 +13,28 @@ var update = flag.Bool("update", false, "write testdata anew")
 
 // vectors is testdata/messages.json: all bytes as hex. SPEC.md §11
 type vectors struct {
-	Network      string `json:"network"`
-	Seed         string `json:"descriptor_ed25519_seed"`
-	Descriptor   string `json:"descriptor"`
-	SessionSeed  string `json:"session_ed25519_seed"`
-	SessionAgree string `json:"session_x25519_public"`
-	Number       string `json:"session_number"`
-	Join         string `json:"join_secret"`
-	Source       string `json:"source"`
-	Gateway      string `json:"gateway_node_id"`
-	Circuit      string `json:"circuit_hash"`
-	Verifier     string `json:"join_verifier"`
-	JoinMAC      string `json:"join_mac"`
-	Listen       string `json:"listen"`
-	K1           string `json:"noise_key_1"`
-	K2           string `json:"noise_key_2"`
-	Forward      string `json:"circuit_key_forward"`
-	Backward     string `json:"circuit_key_backward"`
-	Filler       string `json:"circuit_key_filler"`
-	ToSession    string `json:"stream_key_to_session"`
-	ToReader     string `json:"stream_key_to_reader"`
-	CircuitPro   string `json:"circuit_prologue"`
-	StreamPro    string `json:"stream_prologue"`
-	Cell         string `json:"cell_data_stream_7_hello"` // without the zeros behind it
-	Ask          string `json:"ask_head_1000"`
-	Answer       string `json:"answer_head_ok_1000"`
-	Window       string `json:"window_256"`
-	Puzzle       string `json:"puzzle_16_bits"`
-	PuzzleBase   string `json:"puzzle_base"`
-	Solution     string `json:"solution_first_nonce"`
+	Network     string `json:"network"`
+	Seed        string `json:"descriptor_ed25519_seed"`
+	OnionSeed   string `json:"descriptor_onion_seed"`
+	Descriptor  string `json:"descriptor"`
+	Dial        string `json:"descriptor_short"`
+	SessionSeed string `json:"session_ed25519_seed"`
+	SessionKey  string `json:"session_hybrid_seed"`
+	Number      string `json:"session_number"`
+	Join        string `json:"join_secret"`
+	Source      string `json:"source"`
+	Gateway     string `json:"gateway_node_id"`
+	Circuit     string `json:"circuit_hash"`
+	Verifier    string `json:"join_verifier"`
+	JoinMAC     string `json:"join_mac"`
+	Listen      string `json:"listen"`
+	Cell        string `json:"cell_data_stream_7_hello"` // without the zeros behind it
+	Ask         string `json:"ask_head_1000"`
+	Answer      string `json:"answer_head_ok_1000"`
+	Window      string `json:"window_256"`
+	Puzzle      string `json:"puzzle_16_bits"`
+	PuzzleBase  string `json:"puzzle_base"`
+	Solution    string `json:"solution_first_nonce"`
 }
 
 func makeVectors() vectors {
@@ -55,18 +48,15 @@ func makeVectors() vectors {
 	l := Listen{Keys: s.Keys, Verifier: verifier, Effort: 16}
 	l.Sign(key(9), "test", d.Node, circuit)
 	lb, _ := l.AppendBinary(nil)
+	short, _ := d.AppendDial(nil)
 	puzzle := Puzzle{Effort: 16, Seed: fill(10)}
 	pb, _ := puzzle.AppendBinary(nil)
 	base := puzzle.Base(d.Node, circuit, s.Keys.Number())
 	solution, _ := Solution{Number: s.Keys.Number(), Effort: 16, Nonce: solve(puzzle, base)}.AppendBinary(nil)
-	ck, sk := DeriveCircuitKeys(fill(7), fill(8), circuit), DeriveStreamKeys(fill(7), fill(8), circuit)
 	return vectors{
-		Network: "test", Seed: x(key(1).Seed()), Descriptor: x(db),
-		SessionSeed: x(key(9).Seed()), SessionAgree: x32(s.Keys.Agree), Number: x32(s.Keys.Number()), Join: x32(s.Join), Source: x(sb),
+		Network: "test", Seed: x(key(1).Seed()), OnionSeed: x32(fill(1)), Descriptor: x(db), Dial: x(short),
+		SessionSeed: x(key(9).Seed()), SessionKey: x32(fill(3)), Number: x32(s.Keys.Number()), Join: x32(s.Join), Source: x(sb),
 		Gateway: x32(d.Node), Circuit: x32(circuit), Verifier: x32(verifier), JoinMAC: x32(JoinMAC(verifier, circuit, s.Keys.Number())), Listen: x(lb),
-		K1: x32(fill(7)), K2: x32(fill(8)), Forward: x32(ck.Forward), Backward: x32(ck.Backward), Filler: x32(ck.Filler),
-		ToSession: x32(sk.ToSession), ToReader: x32(sk.ToReader),
-		CircuitPro: x(CircuitPrologue("test", d.Node)), StreamPro: x(StreamPrologue("test", s.Keys.Number())),
 		Cell: x(cell(Header{Cmd: CmdData, Stream: 7}, []byte("hello"))[:HeaderSize+5]),
 		Ask:  x(AppendAsk(nil, 1000)), Answer: x(AppendAnswer(nil, StatusOK, 1000)), Window: x(AppendWindow(nil, 256)),
 		Puzzle: x(pb), PuzzleBase: x32(base), Solution: x(solution),

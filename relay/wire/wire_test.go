@@ -24,9 +24,18 @@ func fill(b byte) (out [32]byte) {
 	return out
 }
 
+// hybrid makes a hybrid key from one byte.
+func hybrid(seed byte) *PrivateKey {
+	k, err := ParsePrivateKey(bytes.Repeat([]byte{seed}, SeedSize))
+	if err != nil {
+		panic(err)
+	}
+	return k
+}
+
 func testDescriptor(seed byte) Descriptor {
 	d := Descriptor{
-		Onion: fill(seed + 1), Flags: FlagSuper, Issued: epoch, Expires: epoch.Add(12 * time.Hour),
+		Onion: hybrid(seed).Public(), Flags: FlagSuper, Issued: epoch, Expires: epoch.Add(OnionLife),
 		Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.1.2.3:4001"), netip.MustParseAddrPort("[2001:db8::1]:443")},
 	}
 	if err := d.Sign(key(seed), "test"); err != nil {
@@ -38,7 +47,7 @@ func testDescriptor(seed byte) Descriptor {
 func testSource() Source {
 	var k SessionKeys
 	copy(k.Sign[:], key(9).Public().(ed25519.PublicKey))
-	k.Agree = fill(3)
+	k.Key = *hybrid(3).Public()
 	s := Source{Keys: k, Join: fill(4), Expires: epoch.Add(time.Hour), Gateways: []Descriptor{testDescriptor(1), testDescriptor(2)}}
 	s.Sign(key(9), "test")
 	return s
@@ -60,7 +69,7 @@ func TestDescriptor(t *testing.T) {
 	}
 	for name, err := range map[string]error{
 		"another network": got.Verify("main", now),
-		"too late":        got.Verify("test", epoch.Add(12*time.Hour)),
+		"too late":        got.Verify("test", epoch.Add(OnionLife)),
 		"too early":       got.Verify("test", epoch.Add(-time.Hour)),
 	} {
 		if err == nil {
@@ -122,7 +131,7 @@ func TestSource(t *testing.T) {
 // TestHidden: what names somebody does not print.
 func TestHidden(t *testing.T) {
 	s := testSource()
-	for _, v := range []any{NodeID(fill(7)), SessionNumber(fill(7)), testDescriptor(1), s} {
+	for _, v := range []any{NodeID(fill(7)), SessionNumber(fill(7)), testDescriptor(1), s, *hybrid(1).Public(), hybrid(1)} {
 		for _, f := range []string{"%v", "%+v", "%#v", "%s"} {
 			if got := fmt.Sprintf(f, v); !strings.HasPrefix(got, "[") || len(got) > 12 {
 				t.Errorf("%T prints as %.40s", v, got)
@@ -133,15 +142,24 @@ func TestHidden(t *testing.T) {
 
 func TestSizes(t *testing.T) {
 	for name, c := range map[string][2]int{
-		"frame":      {FrameSize, 16368},
-		"body":       {BodySize, 16352},
-		"tail":       {TailSize, 112},
-		"cell":       {CellSize, 16240},
-		"data":       {MaxData, 16232},
-		"record":     {RecordSize, 16216},
-		"descriptor": {DescriptorSize, 219},
-		"source":     {SourceSize, 827},
-		"first":      {MaxFirst, 16120},
+		"frame":       {FrameSize, 16368},
+		"body":        {BodySize, 16352},
+		"tail":        {TailSize, 80},
+		"cell":        {CellSize, 16272},
+		"data":        {MaxData, 16264},
+		"record":      {RecordSize, 16248},
+		"key":         {PublicKeySize, 1216},
+		"enc":         {EncSize, 1120},
+		"dial":        {DialSize, 220},
+		"descriptor":  {DescriptorSize, 1436},
+		"source":      {SourceSize, 5662},
+		"listen":      {ListenSize, 1345},
+		"hello":       {HelloSize, 2352},
+		"welcome":     {WelcomeSize, 1136},
+		"first":       {MaxFirst, 13848},
+		"set-up head": {setupHead, 2589},
+		"set-up rest": {setupRest, 13778},
+		"answer":      {answerSize, 1137},
 	} {
 		if c[0] != c[1] {
 			t.Errorf("%s: got %d bytes, want %d as in SPEC.md", name, c[0], c[1])
@@ -171,6 +189,7 @@ func TestCell(t *testing.T) {
 		"long":        func(b []byte) []byte { return append(b, 0) },
 		"version":     func(b []byte) []byte { b[0]++; return b },
 		"command 0":   func(b []byte) []byte { b[1] = 0; return b },
+		"command 2":   func(b []byte) []byte { b[1] = 2; return b },
 		"command 19":  func(b []byte) []byte { b[1] = 19; return b },
 		"length":      func(b []byte) []byte { b[2] = 0xff; return b },
 		"first pad":   func(b []byte) []byte { b[HeaderSize+5] = 1; return b },
@@ -180,25 +199,6 @@ func TestCell(t *testing.T) {
 		if _, _, err := ParseCell(change(bytes.Clone(good))); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: got %v", name, err)
 		}
-	}
-}
-
-func TestHandshakeFrame(t *testing.T) {
-	var msg [HandshakeSize]byte
-	copy(msg[:], bytes.Repeat([]byte{5}, HandshakeSize))
-	a, b := AppendHandshake(nil, msg), AppendHandshake(nil, msg)
-	if len(a) != FrameSize || bytes.Equal(a[1+HandshakeSize:], b[1+HandshakeSize:]) {
-		t.Error("the padding is not random, or not as long as a frame")
-	}
-	if got, err := ParseHandshake(a); err != nil || got != msg {
-		t.Errorf("got another message and %v", err)
-	}
-	a[0]++
-	if _, err := ParseHandshake(a); err == nil {
-		t.Error("another version was parsed")
-	}
-	if _, err := ParseHandshake(b[1:]); err == nil {
-		t.Error("a short frame was parsed")
 	}
 }
 
@@ -217,7 +217,7 @@ func TestListen(t *testing.T) {
 	other := got
 	other.Verifier[0] ^= 1
 	rekeyed := got
-	rekeyed.Keys.Agree[0] ^= 1
+	rekeyed.Keys.Key[0] ^= 1
 	for name, err := range map[string]error{
 		"network": got.Verify("main", NodeID(fill(5)), fill(6)),
 		"gateway": got.Verify("test", NodeID(fill(6)), fill(6)),
