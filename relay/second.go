@@ -106,8 +106,8 @@ func (c *Chooser) replaceSecond(f *Field, now time.Time, i int) bool {
 	return true
 }
 
-// newSecond draws one of proven uptime that is no neighbour, else any that is
-// no neighbour, else any but an entry.
+// newSecond draws one of proven uptime that is no neighbour, else one of those
+// seen for longest that is no neighbour, else any but an entry.
 func (c *Chooser) newSecond(f *Field, others, entries []place) *place {
 	well := func(p *place) bool {
 		return !p.Dead && !p.Failed && !near(p, others) && !near(p, entries) && !c.isSecond(p.Node) && !c.isEntry(p.Node)
@@ -118,9 +118,15 @@ func (c *Chooser) newSecond(f *Field, others, entries []place) *place {
 	}); p != nil {
 		return p
 	}
+	longest := time.Duration(0)
+	for _, r := range c.known {
+		if p := f.get(r.Node); p != nil && r.Until.IsZero() && well(p) {
+			longest = max(longest, r.Seen)
+		}
+	}
 	if p := f.pick(c.rnd, func(p *place) bool {
 		r := c.record(p.Node)
-		return (r == nil || r.Until.IsZero() && !c.flaky(r)) && well(p)
+		return (r == nil && longest == 0 || r != nil && r.Until.IsZero() && r.Seen >= longest*9/10) && well(p)
 	}); p != nil {
 		return p
 	}
