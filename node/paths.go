@@ -19,7 +19,7 @@ const (
 )
 
 const (
-	buildTries   = 3                // sets of hops tried in one go
+	buildTries   = 5                // sets of hops tried in one go
 	buildTimeout = 20 * time.Second // for one of them; ours
 )
 
@@ -132,15 +132,11 @@ func (b *paths) through(ctx context.Context, purpose string, hops []wire.Descrip
 		var hop *relay.HopError
 		if errors.As(err, &hop) && hop.Index < len(hops) && ctx.Err() == nil {
 			b.view.failed(hops[hop.Index].Node)
-			if own {
-				b.chooser.built(hops, hop.Index)
-			}
+			b.chooser.built(hops, hop.Index, own)
 		}
 		return nil, err
 	}
-	if own {
-		b.chooser.built(hops, -1)
-	}
+	b.chooser.built(hops, -1, own)
 	for _, h := range hops {
 		b.view.alive(h.Node)
 	}

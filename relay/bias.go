@@ -29,12 +29,14 @@ const (
 	scaleUses   = 100
 )
 
-// Built notes how the set-up of a path through an entry ended.
+// Built notes how the set-up of a path through an entry ended, once it had got
+// past the entry.
 func (c *Chooser) Built(first wire.NodeID, ok bool) {
 	e := c.activeEntry(first)
 	if e == nil {
 		return
 	}
+	e.Reached = true
 	count(&e.Tries, &e.Built, ok, scaleBuilds)
 	if e.Tries >= minBuilds && e.Built < badBuilds*e.Tries &&
 		!c.allAsBad(e, func(b *bias) (float64, float64) { return b.Tries, b.Built }, minBuilds, badBuilds) {

@@ -92,7 +92,9 @@ func firsts(tb testing.TB, t *town, c *Chooser) map[wire.NodeID]bool {
 	seen := make(map[wire.NodeID]bool)
 	f := t.field()
 	for range 50 {
-		seen[must(tb, c, f, Want{Hops: 3})[0]] = true
+		first := must(tb, c, f, Want{Hops: 3})[0]
+		c.Reached(first)
+		seen[first] = true
 	}
 	return seen
 }
@@ -327,6 +329,30 @@ func TestFourEntriesAtMost(t *testing.T) {
 	}
 	if len(used) < 5 {
 		t.Error("no entry is drawn after 90 days")
+	}
+}
+
+// Entries that are dead or refuse when they are first tried know nothing, and
+// others take their place at once.
+func TestEntriesDrawnInVain(t *testing.T) {
+	tn := newTown(60)
+	c := tn.chooser(t, 7, nil)
+	tried := make(map[wire.NodeID]bool)
+	for len(tried) < 6 {
+		first := must(t, c, tn.field(), Want{Hops: 3})[0]
+		tried[first] = true
+		tn.of(first).Failed = true
+	}
+	if got := len(firsts(t, tn, c)); got != 2 || len(c.entries) != 2 {
+		t.Errorf("got %d entries of %d, want 2", got, len(c.entries))
+	}
+	for id := range firsts(t, tn, c) {
+		tn.of(id).Failed = true
+	}
+	before := c.Pins()
+	must(t, c, tn.field(), Want{Hops: 3})
+	if c.Pins() != before {
+		t.Error("entries that have worked are given up after one failure")
 	}
 }
 

@@ -118,7 +118,8 @@ func (c *Chooser) restore(b []byte) error {
 		seen[id] = true
 		entries = append(entries, &entry{
 			Node: id, Since: c.at(k.Since, 0), Until: c.at(k.Until, c.cfg.EntryFor[1]), Used: c.at(k.Used, 0), Gone: k.Gone,
-			bias: bias{k.Tries, k.Built, k.Uses, k.Served},
+			Reached: true, // a crash may have come between
+			bias:    bias{k.Tries, k.Built, k.Uses, k.Served},
 		})
 	}
 	var second []*pin

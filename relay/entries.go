@@ -26,6 +26,11 @@ type entry struct {
 	Until time.Time
 	Used  time.Time // last
 	Gone  bool      // given up for good; it is remembered for the count
+	// Reached says that it may have learned something: a set-up got past it, or
+	// would be forgotten about by a restart. One that is drawn and turns out to
+	// be dead, or refuses, knows nothing: another is drawn at once instead, and
+	// it does not count.
+	Reached bool
 	bias
 }
 
@@ -56,6 +61,13 @@ func (c *Chooser) active() []*entry {
 		}
 	}
 	return out
+}
+
+// Reached notes that a set-up got past an entry, however it ended.
+func (c *Chooser) Reached(first wire.NodeID) {
+	if e := c.activeEntry(first); e != nil {
+		e.Reached = true // what is on disk counts as reached at any rate
+	}
 }
 
 // room reports whether one more entry may be drawn.
@@ -113,6 +125,7 @@ func (a *attempt) entry() (*place, error) {
 // tendEntries retires, replaces and draws entries where it is time.
 func (c *Chooser) tendEntries(f *Field, now time.Time) {
 	c.forgetEntries(now)
+	c.dropUnreached(f)
 	for i, e := range c.active() {
 		if i >= c.cfg.Entries || !c.room(now) {
 			break
@@ -178,6 +191,19 @@ func (c *Chooser) toReserve(e *entry) {
 	}
 	c.entries = append(list, e)
 	c.pins++
+}
+
+// dropUnreached forgets entries that were drawn in vain.
+func (c *Chooser) dropUnreached(f *Field) {
+	list := c.entries[:0:0]
+	for _, e := range c.entries {
+		if p := f.get(e.Node); p != nil && !e.Reached && !e.Gone && (p.Failed || p.Dead) {
+			c.pins++
+			continue
+		}
+		list = append(list, e)
+	}
+	c.entries = list
 }
 
 // forgetEntries gives up those in reserve whose time is over, unless they are

@@ -27,6 +27,7 @@ type Config struct {
 	Rate    int64                                // bytes a second of each link and direction; 0: no bound
 	Window  int                                  // bytes that a link holds; 4 MiB
 	Limits  relay.Limits                         // of each relay
+	Refuse  func(i int) bool                     // relay i refuses all circuits; nil: none does
 	Far     func(i int) relay.Far                // who answers at relay i; nil: nobody
 	Tamper  func(from, to wire.NodeID, b []byte) // may change what is written; called under a lock of its link
 	Observe bool                                 // record sizes and bytes, see Observer
@@ -72,6 +73,9 @@ func New(cfg Config) (*Net, error) {
 		}
 		if cfg.Far != nil {
 			c.Far = cfg.Far(i)
+		}
+		if cfg.Refuse != nil && cfg.Refuse(i) {
+			c.Limits.Circuits = -1
 		}
 		r, err := relay.New(c)
 		if err != nil {

@@ -144,6 +144,7 @@ func (u *person) live(s *scene, f *relay.Field) {
 				u.waits++
 				continue
 			}
+			u.c.Reached(ids[0])
 			for _, id := range ids {
 				hops = append(hops, numberOf(id))
 			}
