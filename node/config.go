@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"wanderfs/relay"
 )
 
 // Config says how a node runs. Data is needed; the zero value of all else is
@@ -33,6 +35,8 @@ type Config struct {
 	Private        []string      // what sharing by link refuses, besides Data: the mountpoint
 	Version        string        // of the program, for status
 	Log            *slog.Logger  // nil is silence
+
+	far func(relay.Far) relay.Far // tests look at what comes to this far end
 }
 
 // Errors of New that a caller acts on.

@@ -114,7 +114,10 @@ func (n *Node) serveOthers(network string) (err error) {
 	}); err != nil {
 		return fmt.Errorf("open index: %w", err)
 	}
-	far := index.NewFar(index.FarConfig{Router: n.mesh.router, Network: network, Log: n.cfg.Log})
+	var far relay.Far = index.NewFar(index.FarConfig{Router: n.mesh.router, Network: network, Log: n.cfg.Log})
+	if n.cfg.far != nil {
+		far = n.cfg.far(far)
+	}
 	if n.relay, err = relay.New(relay.Config{
 		Identity: n.mesh.t.key, NetworkName: network, Far: far, Log: n.cfg.Log,
 		Network: neighbours{n.mesh.t, n.mesh.view},

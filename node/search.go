@@ -38,7 +38,7 @@ var ErrTooMany = errors.New("too many standing queries")
 // asking has a path of its own.
 type searcher struct {
 	network string
-	pool    *pool
+	pool    lookups
 	cache   *cache.Cache
 	log     *slog.Logger
 	seed    [32]byte // keeps publishers from working towards a good place
@@ -50,6 +50,11 @@ type searcher struct {
 	mu       sync.Mutex
 	listings map[string]*listing           // by query; guarded by mu
 	standing map[string]context.CancelFunc // guarded by mu
+}
+
+// lookups gives a path for each asking; satisfied by *pool.
+type lookups interface {
+	take(ctx context.Context) (*ownPath, error)
 }
 
 // listing is what one query has found so far, for all who look at it.
@@ -98,7 +103,7 @@ func (r *Results) Err() error {
 // Close ends this look at the query. It may be called twice.
 func (r *Results) Close() { r.once.Do(func() { r.l.release(r.changed) }) }
 
-func newSearcher(network string, p *pool, c *cache.Cache, log *slog.Logger) *searcher {
+func newSearcher(network string, p lookups, c *cache.Cache, log *slog.Logger) *searcher {
 	s := &searcher{
 		network: network, pool: p, cache: c, log: log,
 		listings: make(map[string]*listing), standing: make(map[string]context.CancelFunc),
