@@ -22,8 +22,8 @@ import (
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
-	"golang.org/x/time/rate"
 
+	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
 
@@ -49,7 +49,7 @@ type transport struct {
 	reach     reachability
 	links     linkCounts
 	intake    intake
-	up        *rate.Limiter // for all circuits' links together; nil is no limit
+	shares    *relay.Shares // of what circuits' links send; nil is no limit
 }
 
 // hostConfig is the part of Config that the transport needs.

@@ -13,7 +13,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
-	"golang.org/x/time/rate"
 
 	"wanderfs/relay"
 	"wanderfs/relay/wire"
@@ -28,7 +27,8 @@ var errUnreachable = errors.New("neighbour unreachable")
 type link struct {
 	network.Stream
 	peer wire.NodeID
-	up   *rate.Limiter // nil is no limit
+	up   *relay.Budget   // of what is sent; set before the first Write
+	over context.Context // ends with the link
 	done func()
 }
 
@@ -55,10 +55,8 @@ func (l *link) Read(p []byte) (int, error) {
 
 // Write writes to the neighbour, at the rate that the user allows.
 func (l *link) Write(p []byte) (int, error) {
-	if l.up != nil {
-		if err := l.up.WaitN(context.Background(), min(len(p), l.up.Burst())); err != nil {
-			return 0, errBroken
-		}
+	if l.up.Wait(l.over, len(p)) != nil {
+		return 0, errBroken
 	}
 	n, err := l.Stream.Write(p)
 	return n, hide(err)
@@ -172,6 +170,14 @@ type neighbours struct {
 
 // Dial opens a circuit's stream to the node of d.
 func (n neighbours) Dial(ctx context.Context, d wire.Descriptor) (relay.Link, error) {
+	l, err := n.dial(ctx, d)
+	if err != nil {
+		return nil, err // not l: it would not be nil
+	}
+	return l, nil
+}
+
+func (n neighbours) dial(ctx context.Context, d wire.Descriptor) (*link, error) {
 	s, err := n.t.open(ctx, d, n.t.protocols.relay)
 	if err != nil {
 		if ctx.Err() == nil && n.view != nil {
@@ -201,5 +207,9 @@ func (t *transport) newLink(s network.Stream) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &link{Stream: s, peer: id, up: t.up, done: t.hold(p)}, nil
+	l := &link{Stream: s, peer: id, up: t.shares.Relayed()}
+	over, end := context.WithCancel(context.Background())
+	release := t.hold(p)
+	l.over, l.done = over, func() { end(); release() }
+	return l, nil
 }

@@ -22,7 +22,7 @@ func TestReadSurvivesRelays(t *testing.T) {
 		byID[n.mesh.t.id] = n
 	}
 	hidden := func(c *Config) { c.Reachability = Private }
-	pub := labNode(t, boot, func(c *Config) { hidden(c); c.UpLimit = 4 << 20 })
+	pub := labNode(t, boot, func(c *Config) { hidden(c); c.UpLimit = 11 << 20 })
 	reader := labNode(t, boot, hidden)
 	content, ref := shareFile(t, pub, "x.bin", 24<<20)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -73,5 +73,5 @@ func TestReadSurvivesRelays(t *testing.T) {
 	if r.err != nil || !bytes.Equal(r.b, content) {
 		t.Fatalf("got %d bytes and %v, want %d", len(r.b), r.err, len(content))
 	}
-	t.Logf("24 MiB at 4 MiB/s in %v though %d relays died", time.Since(begin), killed)
+	t.Logf("24 MiB in %v though %d relays died", time.Since(begin), killed)
 }

@@ -9,7 +9,6 @@ import (
 	"sync"
 
 	"github.com/gofrs/flock"
-	"golang.org/x/time/rate"
 
 	"wanderfs/cache"
 	"wanderfs/node/fetch"
@@ -88,14 +87,12 @@ func New(ctx context.Context, cfg Config) (started *Node, err error) {
 	}); err != nil {
 		return n, err
 	}
-	if cfg.UpLimit > 0 {
-		n.mesh.t.up = rate.NewLimiter(rate.Limit(cfg.UpLimit), int(max(cfg.UpLimit, 4*wire.FrameSize)))
-	}
+	n.mesh.t.shares = relay.NewShares(cfg.UpLimit, !cfg.NoRelay)
 	if err = n.serveOthers(network); err != nil {
 		return n, err
 	}
 	n.paths = newPaths(
-		&relay.Builder{Network: neighbours{t: n.mesh.t}, NetworkName: network, Log: cfg.Log}, n.mesh.view, n.mesh.chooser)
+		&relay.Builder{Network: ownNetwork{neighbours{t: n.mesh.t}}, NetworkName: network, Log: cfg.Log}, n.mesh.view, n.mesh.chooser)
 	if err = n.mesh.start(); err != nil {
 		return n, err
 	}
@@ -147,7 +144,7 @@ func (n *Node) useNetwork(network string) {
 	n.pinner = newPinner(n.cache, n.fetch.Getter, n.cfg.Log)
 	n.search = newSearcher(network, n.lookups, n.cache, n.cfg.Log)
 	n.publish = newPublisher(network, n.share, n.lookups, &publishing{
-		paths: n.paths, view: n.mesh.view, hops: max(1, n.cfg.Hops-1), life: n.cfg.SessionLife,
+		paths: n.paths, view: n.mesh.view, shares: n.mesh.t.shares, hops: max(1, n.cfg.Hops-1), life: n.cfg.SessionLife,
 	}, n.cfg.Log)
 }
 

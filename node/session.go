@@ -22,10 +22,11 @@ const (
 
 // publishing is what the sessions of a publisher share.
 type publishing struct {
-	paths *paths
-	view  *view
-	hops  int // own relays of a publishing path
-	life  time.Duration
+	paths  *paths
+	view   *view
+	shares *relay.Shares
+	hops   int // own relays of a publishing path
+	life   time.Duration
 }
 
 // session is a publisher's session: it listens at up to wire.MaxGateways
@@ -76,7 +77,7 @@ func newSession(p *publishing, serve serveFunc) (*session, error) {
 		changed: make(chan struct{}, 1), parting: make(chan struct{}), quiet: make(chan struct{}, 1),
 	}
 	rand.Read(s.join[:])
-	s.ctx, s.cancel = context.WithDeadline(context.Background(), s.over())
+	s.ctx, s.cancel = context.WithDeadline(withBudget(context.Background(), p.shares.Session()), s.over())
 	for slot := range s.gateways {
 		s.wg.Go(func() { s.stand(slot) })
 	}

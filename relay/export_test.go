@@ -1,4 +1,12 @@
 package relay
 
+import "golang.org/x/time/rate"
+
 // Held gives how many frames a relay holds.
 func Held(r *Relay) int64 { return r.pool.held.Load() }
+
+// OneShare gives shares that are none: one bucket for all.
+func OneShare(up int64) *Shares {
+	all := sending(rate.Limit(up))
+	return &Shares{own: all, relayed: all, session: rate.Inf}
+}

@@ -55,7 +55,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.DurationVar(&s.sessionLife, "session-life", time.Hour, "mean life of a session")
 	f.StringVar(&s.reachability, "reachability", "auto", "whether others can dial this node: auto, public or private")
 	f.BoolVar(&s.noRelay, "no-relay", false, "do not relay for others; also a new node identity at each start")
-	f.StringVar(&s.upLimit, "up-limit", "0", "most bytes a second that are sent for shares and for others; 0 is no limit")
+	f.StringVar(&s.upLimit, "up-limit", "0", "most bytes a second that are sent: half for own sessions, half for others, never lent; 0 is no limit")
 	f.BoolVar(&s.reshare, "reshare", false, "offer what was read to others")
 	f.BoolVar(&s.mdns, "mdns", false, "find nodes in the local network; tells it that this node is here")
 	f.BoolVar(&s.noUPnP, "no-upnp", false, "do not ask the router to forward a port")

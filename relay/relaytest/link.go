@@ -1,6 +1,7 @@
 package relaytest
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -18,6 +19,9 @@ type Link struct {
 	self, peer wire.NodeID
 	in, out    *pipe
 	net        *Net
+	up         *relay.Budget // of what self sends
+	over       context.Context
+	end        context.CancelFunc // of over
 }
 
 var _ relay.Link = (*Link)(nil)
@@ -25,7 +29,11 @@ var _ relay.Link = (*Link)(nil)
 // pair makes a link between two nodes.
 func (n *Net) pair(a, b wire.NodeID) (*Link, *Link) {
 	x, y := newPipe(&n.cfg), newPipe(&n.cfg)
-	return &Link{self: a, peer: b, in: y, out: x, net: n}, &Link{self: b, peer: a, in: x, out: y, net: n}
+	la, lb := &Link{self: a, peer: b, in: y, out: x, net: n}, &Link{self: b, peer: a, in: x, out: y, net: n}
+	for _, l := range []*Link{la, lb} {
+		l.over, l.end = context.WithCancel(context.Background())
+	}
+	return la, lb
 }
 
 // Peer is the node at the other end.
@@ -36,11 +44,15 @@ func (l *Link) Read(b []byte) (int, error) { return l.in.read(b) }
 
 // Write waits for room on the link.
 func (l *Link) Write(b []byte) (int, error) {
+	if err := l.up.Wait(l.over, len(b)); err != nil {
+		return 0, errReset
+	}
 	return l.out.write(b, func(copied []byte) { l.net.saw(l.self, l.peer, copied) })
 }
 
 // Close lets what was written arrive and ends the link.
 func (l *Link) Close() error {
+	l.end()
 	l.out.closeWrite()
 	l.in.closeRead(io.ErrClosedPipe)
 	return nil
@@ -48,6 +60,7 @@ func (l *Link) Close() error {
 
 // Reset ends the link at once, both ways.
 func (l *Link) Reset() error {
+	l.end()
 	l.out.fail(errReset)
 	l.in.fail(errReset)
 	return nil

@@ -30,6 +30,7 @@ type Config struct {
 	Refuse  func(i int) bool                     // relay i refuses all circuits; nil: none does
 	Far     func(i int) relay.Far                // who answers at relay i; nil: nobody
 	Tamper  func(from, to wire.NodeID, b []byte) // may change what is written; called under a lock of its link
+	Shares  func(i int) *relay.Shares            // what relay i may send; nil: no bound
 	Observe bool                                 // record sizes and bytes, see Observer
 }
 
@@ -49,6 +50,7 @@ type Net struct {
 type node struct {
 	relay  *relay.Relay
 	desc   wire.Descriptor
+	shares *relay.Shares
 	dead   bool // guarded by Net.mu
 	frozen bool // guarded by Net.mu
 }
@@ -67,9 +69,13 @@ func New(cfg Config) (*Net, error) {
 		if err != nil {
 			return nil, fmt.Errorf("make relay: %w", err)
 		}
+		var shares *relay.Shares
+		if cfg.Shares != nil {
+			shares = cfg.Shares(i)
+		}
 		c := relay.Config{
 			Identity: key, NetworkName: Name, Limits: cfg.Limits,
-			Network: &dialer{net: n, self: wire.NodeID(key.Public().(ed25519.PublicKey))},
+			Network: &dialer{net: n, self: wire.NodeID(key.Public().(ed25519.PublicKey)), up: shares.Relayed()},
 		}
 		if cfg.Far != nil {
 			c.Far = cfg.Far(i)
@@ -89,7 +95,7 @@ func New(cfg Config) (*Net, error) {
 		if err := d.Sign(key, Name); err != nil {
 			return nil, err
 		}
-		nd := &node{relay: r, desc: d}
+		nd := &node{relay: r, desc: d, shares: shares}
 		n.nodes = append(n.nodes, nd)
 		n.byID[d.Node] = nd
 	}
@@ -114,6 +120,12 @@ func (n *Net) Builder() *relay.Builder {
 	var id wire.NodeID
 	rand.Read(id[:])
 	return &relay.Builder{Network: n.Network(id), NetworkName: Name}
+}
+
+// OwnBuilder gives a builder for one session that relay i runs itself.
+func (n *Net) OwnBuilder(i int) *relay.Builder {
+	nd := n.nodes[i]
+	return &relay.Builder{Network: &dialer{net: n, self: nd.desc.Node, up: nd.shares.Session()}, NetworkName: Name}
 }
 
 // Network gives the links of a node that is no relay.
@@ -179,6 +191,7 @@ func (n *Net) Close() error {
 type dialer struct {
 	net  *Net
 	self wire.NodeID
+	up   *relay.Budget // of what it sends
 }
 
 var errUnreachable = errors.New("node cannot be reached")
@@ -208,6 +221,7 @@ func (d *dialer) Dial(ctx context.Context, to wire.Descriptor) (relay.Link, erro
 		return nil, ctx.Err()
 	}
 	a, b := n.pair(d.self, to.Node)
+	a.up, b.up = d.up, nd.shares.Relayed()
 	n.links[a] = struct{}{}
 	n.wg.Go(func() {
 		nd.relay.Serve(b)
