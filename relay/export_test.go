@@ -10,3 +10,10 @@ func OneShare(up int64) *Shares {
 	all := sending(rate.Limit(up))
 	return &Shares{own: all, relayed: all, session: rate.Inf}
 }
+
+// Turns gives how many epochs of a path's forward layers are over.
+func Turns(p *Path) int {
+	p.writing <- struct{}{}
+	defer func() { <-p.writing }()
+	return p.out.hops[0].turns
+}

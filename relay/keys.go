@@ -33,6 +33,7 @@ type onionKeys struct {
 
 	mu   sync.Mutex
 	keys []*onionKey // newest first, at most two; guarded by mu
+	over bool        // guarded by mu
 }
 
 type onionKey struct {
@@ -54,6 +55,9 @@ func (o *onionKeys) turn() error {
 }
 
 func (o *onionKeys) turnLocked() error {
+	if o.over {
+		return ErrClosed
+	}
 	now := o.now()
 	for n := len(o.keys); n > 0 && now.Sub(o.keys[n-1].made) >= wire.OnionLife; n-- {
 		o.keys[n-1] = nil
@@ -74,8 +78,8 @@ func (o *onionKeys) turnLocked() error {
 func (o *onionKeys) current() (*wire.PublicKey, time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.turnLocked() != nil || len(o.keys) == 0 {
-		return nil, time.Time{} // closed
+	if o.turnLocked() != nil {
+		return nil, time.Time{}
 	}
 	return o.keys[0].key.Public(), o.keys[0].made.Add(wire.OnionLife - onionSlack)
 }
@@ -124,12 +128,12 @@ func (o *onionKeys) run(ctx context.Context) {
 	}
 }
 
+// erase drops the keys for good.
 func (o *onionKeys) erase() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	clear(o.keys)
-	o.keys = nil
-	o.now = func() time.Time { return time.Time{} }
+	o.keys, o.over = nil, true
 }
 
 // replays remembers handshakes by 8 bytes of their hash, which who sends them

@@ -27,6 +27,7 @@ const (
 type layer struct {
 	epoch
 	n     uint64 // frames so far, all epochs
+	turns int    // epochs that are over
 	nonce [12]byte
 	in    [16]byte // scratch: arguments of interface calls must not escape
 	out   [16]byte
@@ -67,11 +68,11 @@ func newGCM(key *[32]byte) (cipher.Block, cipher.AEAD) {
 	return block, aead
 }
 
-// after gives the epoch that begins with the next frame.
-func (l *layer) after() epoch { return newEpoch(&l.next, l.n) }
-
 // turn goes on to the next epoch.
-func (l *layer) turn() { l.epoch = l.after() }
+func (l *layer) turn() {
+	l.epoch = newEpoch(&l.next, l.n)
+	l.turns++
+}
 
 // step gets ready for the next frame.
 func (l *layer) step() error {
