@@ -51,6 +51,8 @@ type Builder struct {
 	Window      int           // bytes that a stream's other side may come to send ahead, if the way is fast and long; 16 MiB, at most that; a stream begins with 4 MiB
 	MaxEffort   int           // bits of work that a gateway may ask for a Join, 26: seconds of one core; more is a refusal, and so is any with -1
 	Now         func() time.Time
+
+	plain bool // tests only, see Config
 }
 
 func (b *Builder) withDefaults() *Builder {
@@ -134,7 +136,11 @@ func (p *Path) build(ctx context.Context, hops []wire.Descriptor) (int, error) {
 		return hopOf(err)
 	}
 	for _, k := range keys {
-		p.out.hops = append(p.out.hops, newLayer(&k.Forward))
+		l := newLayer(&k.Forward)
+		if p.b.plain {
+			l.fill = noFill{}
+		}
+		p.out.hops = append(p.out.hops, l)
 		p.in.hops = append(p.in.hops, newLayer(&k.Backward))
 	}
 	p.hash = keys[len(keys)-1].Hash

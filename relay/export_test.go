@@ -17,3 +17,13 @@ func Turns(p *Path) int {
 	defer func() { <-p.writing }()
 	return p.out.hops[0].turns
 }
+
+// WithoutFiller makes a relay, or paths, use zeros where filler belongs.
+func WithoutFiller(c *Config, b *Builder) {
+	if c != nil {
+		c.plain = true
+	}
+	if b != nil {
+		b.plain = true
+	}
+}

@@ -142,6 +142,13 @@ func (l *layer) filler(dst []byte, n uint64) {
 	copy(dst[:16], l.out[:])
 }
 
+// noFill is a filler generator that gives zeros.
+type noFill struct{}
+
+func (noFill) BlockSize() int          { return 16 }
+func (noFill) Encrypt(dst, src []byte) { clear(dst[:16]) }
+func (noFill) Decrypt(dst, src []byte) { clear(dst[:16]) }
+
 // stream xors the keystream of frame n from body offset o on into dst. Both o
 // and the length are multiples of 16.
 func (l *layer) stream(dst []byte, n uint64, o int) {

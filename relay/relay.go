@@ -26,6 +26,8 @@ type Config struct {
 	Limits      Limits
 	Log         *slog.Logger     // nil is silence
 	Now         func() time.Time // for records' times; time.Now
+
+	plain bool // tests only: filler is zeros, to see what it hides
 }
 
 // Stats are sums that name nobody.

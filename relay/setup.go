@@ -28,6 +28,9 @@ func (c *circuit) setUp() (middle bool, err error) {
 	}
 	c.hash = s.Keys.Hash
 	c.fwd, c.bwd = newLayer(&s.Keys.Forward), newLayer(&s.Keys.Backward)
+	if c.r.cfg.plain {
+		c.fwd.fill = noFill{}
+	}
 	s.Keys = wire.HopKeys{}
 	status := wire.StatusOK
 	var l Link

@@ -34,7 +34,7 @@ type hopVector struct {
 func makeLayers(t *testing.T) layerVectors {
 	v := layerVectors{Cell: "byte i of the cell of frame n is (i + n) mod 251"}
 	out, in := newOutward(), &inward{}
-	out.pad = zeroPad{}
+	out.pad = noFill{}
 	var fwd, bwd []*layer
 	for i := range 3 {
 		k := wire.CircuitKeys{}
@@ -88,13 +88,6 @@ func makeLayers(t *testing.T) layerVectors {
 	}
 	return v
 }
-
-// zeroPad is a block cipher that gives zeros.
-type zeroPad struct{}
-
-func (zeroPad) BlockSize() int          { return 16 }
-func (zeroPad) Encrypt(dst, src []byte) { clear(dst[:16]) }
-func (zeroPad) Decrypt(dst, src []byte) { clear(dst[:16]) }
 
 func TestLayerVectors(t *testing.T) {
 	const name = "wire/testdata/layers.json"

@@ -29,6 +29,7 @@ type Config struct {
 	Window  int                                  // bytes that a link holds; 4 MiB
 	Limits  relay.Limits                         // of each relay
 	Refuse  func(i int) bool                     // relay i refuses all circuits; nil: none does
+	Adjust  func(*relay.Config)                  // may change what a relay is made with
 	Far     func(i int) relay.Far                // who answers at relay i; nil: nobody
 	Tamper  func(from, to wire.NodeID, b []byte) // may change what is written; called under a lock of its link
 	Shares  func(i int) *relay.Shares            // what relay i may send; nil: no bound
@@ -83,6 +84,9 @@ func New(cfg Config) (*Net, error) {
 		}
 		if cfg.Refuse != nil && cfg.Refuse(i) {
 			c.Limits.Circuits = -1
+		}
+		if cfg.Adjust != nil {
+			cfg.Adjust(&c)
 		}
 		r, err := relay.New(c)
 		if err != nil {
