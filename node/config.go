@@ -28,6 +28,7 @@ type Config struct {
 	Reachability   string        // Auto, Public or Private; Auto
 	NoRelay        bool          // relay nothing, with a new NodeID at each start
 	UpLimit        int64         // bytes a second sent on circuits: half for own ones, half for others', see relay.Shares; 0 is no limit
+	Limits         relay.Limits  // what others may make this node carry; those of relay.Limits
 	Reshare        bool          // offer what was read; not in this version: New refuses it
 	MDNS           bool          // look for nodes in the local network
 	NoUPnP         bool          // ask no router for a port

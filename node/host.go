@@ -60,6 +60,7 @@ type hostConfig struct {
 	Listen       []string // multiaddrs
 	Reachability string
 	NoUPnP       bool
+	Limits       relay.Limits // the relay's, for the resource manager
 	Log          *slog.Logger
 }
 
@@ -78,7 +79,7 @@ func newTransport(c hostConfig) (*transport, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node key: %w", err)
 	}
-	limits, err := newLimits(t.protocols, c.Lab)
+	limits, err := newLimits(t.protocols, c.Limits, c.Lab)
 	if err != nil {
 		return nil, err
 	}

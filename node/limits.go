@@ -8,53 +8,74 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+
+	"wanderfs/relay"
 )
 
 // Sizes of the transport. Windows follow 2 x rate x round trip of one link:
 // 20 MB/s at 100 ms need 4 MiB.
 const (
-	initialWindow = 4 << 20  // bytes of one stream's first receive window
-	maxWindow     = 16 << 20 // bytes it may grow to
+	initialWindow = 4 << 20   // bytes of one stream's first receive window
+	maxWindow     = 16 << 20  // bytes it may grow to
+	countedWindow = 256 << 10 // what yamux reserves for the first one, whatever its size
 
-	maxStreams      = 8192 // all peers together
-	maxPeerStreams  = 1024 // one peer
-	maxCircuits     = 4096 // streams of the relay protocol
-	maxPeerCircuits = 512  // the same with one peer
-	maxConns        = 512
-	maxPeerConns    = 8
-	maxMemory       = 1 << 30 // bytes of windows beyond the first 256 KiB of each
-	maxPeerMemory   = 256 << 20
-	maxSubnetConns  = 64 // from one IPv4 /24 or IPv6 /48; 8 from one address
+	maxConns       = 2048
+	maxPeerConns   = 8
+	maxAddrConns   = 32  // from one IPv4 address, which many users may share, or IPv6 /56
+	maxSubnetConns = 128 // from one IPv4 /24 or IPv6 /48
+	ownCircuits    = 512 // of own paths
+	otherStreams   = 512 // of other protocols, all peers together
+	refused        = 256 // streams that are about to be refused by the relay, so that it is the relay who does it
+
+	growth     = 1 << 30 // bytes that windows may grow beyond the counted ones, all peers together
+	peerGrowth = 256 << 20
 )
 
-// newLimits sets the resource manager's limits by hand: its defaults hold 64
-// circuits between a pair of relays and 8 MiB of their windows together.
-func newLimits(p protocols, lab bool) (network.ResourceManager, error) {
-	lim := func(streams, conns int, memory int64) rcmgr.ResourceLimits {
+// newLimits sets the resource manager's limits from those of the relay, so
+// that the relay is who refuses a circuit, in an orderly way and by rules that
+// know neighbours from targets, and the resource manager only backs it up.
+// The defaults hold 64 circuits between a pair of relays and 8 MiB of their
+// windows together.
+//
+// yamux reserves memory for a whole connection, and lets a window grow only
+// while less than half of a limit is reserved. The first window counts for
+// 256 KiB though it is 4 MiB: what really piles up in windows that nobody
+// reads is bounded by relay.Limits.Stalled.
+func newLimits(p protocols, l relay.Limits, lab bool) (network.ResourceManager, error) {
+	l = l.WithDefaults()
+	lim := func(in, out, conns int, memory int64) rcmgr.ResourceLimits {
 		return rcmgr.ResourceLimits{
-			Streams: rcmgr.LimitVal(streams), StreamsInbound: rcmgr.LimitVal(streams), StreamsOutbound: rcmgr.LimitVal(streams),
+			Streams: rcmgr.LimitVal(in + out), StreamsInbound: rcmgr.LimitVal(in), StreamsOutbound: rcmgr.LimitVal(out),
 			Conns: rcmgr.LimitVal(conns), ConnsInbound: rcmgr.LimitVal(conns), ConnsOutbound: rcmgr.LimitVal(conns),
 			FD: rcmgr.LimitVal(conns), Memory: rcmgr.LimitVal64(memory),
 		}
 	}
+	windows := func(in, out int) int64 { return int64(in+out) * countedWindow }
+	// Each circuit comes in once and may go on once.
+	in, out := l.Circuits+refused, l.Circuits+ownCircuits
+	peerIn, peerOut := l.PerNeighbour+refused, l.PerNeighbour+ownCircuits
+	allIn, allOut := in+otherStreams, out+otherStreams
+	onePeerIn, onePeerOut := peerIn+128, peerOut+128
+	memory := windows(allIn, allOut) + growth
+	peerMemory := windows(onePeerIn, onePeerOut) + peerGrowth
 	def := rcmgr.DefaultLimits
 	cfg := rcmgr.PartialLimitConfig{
-		System:              lim(maxStreams, maxConns, maxMemory),
-		Transient:           lim(512, 256, 64<<20),
-		PeerDefault:         lim(maxPeerStreams, maxPeerConns, maxPeerMemory),
-		ProtocolDefault:     lim(1024, maxConns, 128<<20),
-		ProtocolPeerDefault: lim(128, maxPeerConns, 32<<20),
-		ServiceDefault:      lim(1024, maxConns, 128<<20),
-		ServicePeerDefault:  lim(128, maxPeerConns, 32<<20),
-		Conn:                lim(maxPeerStreams, 1, maxPeerMemory),
-		Stream:              lim(1, 1, 2*maxWindow),
-		Protocol:            map[protocol.ID]rcmgr.ResourceLimits{p.relay: lim(maxCircuits, maxConns, maxMemory)},
-		ProtocolPeer:        map[protocol.ID]rcmgr.ResourceLimits{p.relay: lim(maxPeerCircuits, maxPeerConns, maxPeerMemory)},
+		System:              lim(allIn, allOut, maxConns, memory),
+		Transient:           lim(onePeerIn, onePeerOut, 512, 256<<20),
+		PeerDefault:         lim(onePeerIn, onePeerOut, maxPeerConns, peerMemory),
+		ProtocolDefault:     lim(otherStreams, otherStreams, maxConns, 128<<20),
+		ProtocolPeerDefault: lim(128, 128, maxPeerConns, 32<<20),
+		ServiceDefault:      lim(otherStreams, otherStreams, maxConns, 128<<20),
+		ServicePeerDefault:  lim(128, 128, maxPeerConns, 32<<20),
+		Conn:                lim(onePeerIn, onePeerOut, 1, peerMemory),
+		Stream:              lim(1, 1, 1, 2*maxWindow),
+		Protocol:            map[protocol.ID]rcmgr.ResourceLimits{p.relay: lim(in, out, maxConns, memory)},
+		ProtocolPeer:        map[protocol.ID]rcmgr.ResourceLimits{p.relay: lim(peerIn, peerOut, maxPeerConns, peerMemory)},
 	}
-	concrete := cfg.Build(def.Scale(maxMemory, 2*maxConns))
+	concrete := cfg.Build(def.Scale(memory, 2*maxConns))
 
-	v4 := []rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: 8}, {PrefixLength: 24, ConnCount: maxSubnetConns}}
-	v6 := []rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: 8}, {PrefixLength: 48, ConnCount: maxSubnetConns}}
+	v4 := []rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: maxAddrConns}, {PrefixLength: 24, ConnCount: maxSubnetConns}}
+	v6 := []rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: maxAddrConns}, {PrefixLength: 48, ConnCount: maxSubnetConns}}
 	opts := []rcmgr.Option{rcmgr.WithLimitPerSubnet(v4, v6), rcmgr.WithMetricsDisabled()}
 	if lab { // many nodes of a laboratory share an address
 		opts = append(opts, rcmgr.WithNetworkPrefixLimit(

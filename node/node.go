@@ -81,7 +81,7 @@ func New(ctx context.Context, cfg Config) (started *Node, err error) {
 	if n.mesh, err = newMesh(meshConfig{
 		hostConfig: hostConfig{
 			Key: key, Network: network, Lab: cfg.Lab, Listen: cfg.Listen,
-			Reachability: reach, NoUPnP: cfg.NoUPnP, Log: cfg.Log,
+			Reachability: reach, NoUPnP: cfg.NoUPnP, Limits: cfg.Limits, Log: cfg.Log,
 		},
 		Dir: cfg.Data, Bootstrap: cfg.Bootstrap, MDNS: cfg.MDNS,
 	}); err != nil {
@@ -116,7 +116,7 @@ func (n *Node) serveOthers(network string) (err error) {
 		far = n.cfg.far(far)
 	}
 	if n.relay, err = relay.New(relay.Config{
-		Identity: n.mesh.t.key, NetworkName: network, Far: far, Log: n.cfg.Log,
+		Identity: n.mesh.t.key, NetworkName: network, Far: far, Limits: n.cfg.Limits, Log: n.cfg.Log,
 		Network: neighbours{n.mesh.t, n.mesh.view},
 	}); err != nil {
 		return fmt.Errorf("start relay: %w", err)
