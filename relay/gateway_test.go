@@ -14,8 +14,9 @@ import (
 
 // lone is a relay that one dials over net.Pipe, and its descriptor.
 type lone struct {
-	r *Relay
-	d wire.Descriptor
+	r   *Relay
+	key ed25519.PrivateKey
+	d   wire.Descriptor
 }
 
 type pipeLink struct {
@@ -46,15 +47,21 @@ func newLone(t *testing.T) *lone {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.Close() })
-	onion, _ := r.Onion()
-	d := wire.Descriptor{
-		Onion: onion, Issued: time.Now().Add(-time.Minute), Expires: time.Now().Add(time.Hour),
-		Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:1")},
-	}
-	if err := d.Sign(key, "main"); err != nil {
+	l := &lone{r: r, key: key}
+	if err := l.renew(); err != nil {
 		t.Fatal(err)
 	}
-	return &lone{r, d}
+	return l
+}
+
+// renew makes a descriptor with the onion key of now.
+func (l *lone) renew() error {
+	onion, expires := l.r.Onion()
+	l.d = wire.Descriptor{
+		Onion: onion, Issued: time.Now().Truncate(time.Second), Expires: expires,
+		Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:1")},
+	}
+	return l.d.Sign(l.key, "main")
 }
 
 func (l *lone) path(t *testing.T) *Path {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
 	"sync"
 	"time"
@@ -28,7 +29,11 @@ var _ relay.Link = (*Link)(nil)
 
 // pair makes a link between two nodes.
 func (n *Net) pair(a, b wire.NodeID) (*Link, *Link) {
-	x, y := newPipe(&n.cfg), newPipe(&n.cfg)
+	latency := n.cfg.Latency
+	if n.cfg.Spread > 0 {
+		latency = time.Duration(float64(latency) * (1 + n.cfg.Spread*(2*rand.Float64()-1)))
+	}
+	x, y := newPipe(&n.cfg, latency), newPipe(&n.cfg, latency)
 	la, lb := &Link{self: a, peer: b, in: y, out: x, net: n}, &Link{self: b, peer: a, in: x, out: y, net: n}
 	for _, l := range []*Link{la, lb} {
 		l.over, l.end = context.WithCancel(context.Background())
@@ -84,6 +89,7 @@ func (l *Link) freeze(on bool) {
 // pipe is one direction: bytes in order, each readable from some moment on.
 type pipe struct {
 	cfg      *Config
+	latency  time.Duration // one way
 	mu       sync.Mutex
 	wake     *sync.Cond // anything below changed
 	segs     []seg
@@ -109,8 +115,8 @@ type timeout struct {
 
 var segs = sync.Pool{New: func() any { b := make([]byte, 0, wire.FrameSize); return &b }} // buffers only
 
-func newPipe(cfg *Config) *pipe {
-	p := &pipe{cfg: cfg}
+func newPipe(cfg *Config, latency time.Duration) *pipe {
+	p := &pipe{cfg: cfg, latency: latency}
 	p.wake = sync.NewCond(&p.mu)
 	return p
 }
@@ -209,7 +215,7 @@ func (p *pipe) write(b []byte, seen func([]byte)) (int, error) {
 	c := append((*segs.Get().(*[]byte))[:0], b...)
 	seen(c)
 	var at time.Time
-	if p.cfg.Rate > 0 || p.cfg.Latency > 0 {
+	if p.cfg.Rate > 0 || p.latency > 0 {
 		now := time.Now()
 		if p.free.Before(now) {
 			p.free = now
@@ -217,7 +223,7 @@ func (p *pipe) write(b []byte, seen func([]byte)) (int, error) {
 		if p.cfg.Rate > 0 {
 			p.free = p.free.Add(time.Duration(float64(len(b)) / float64(p.cfg.Rate) * float64(time.Second)))
 		}
-		at = p.free.Add(p.cfg.Latency)
+		at = p.free.Add(p.latency)
 	}
 	p.segs = append(p.segs, seg{b: c, rest: c, at: at})
 	p.size += len(b)

@@ -25,6 +25,7 @@ type Config struct {
 	Relays  int                                  // 6
 	Instant bool                                 // dialling takes no time, as if the nodes were connected
 	Latency time.Duration                        // of each link, one way
+	Spread  float64                              // links differ: latency times 1-Spread to 1+Spread, drawn for each link
 	Rate    int64                                // bytes a second of each link and direction; 0: no bound
 	Window  int                                  // bytes that a link holds; 4 MiB
 	Limits  relay.Limits                         // of each relay
