@@ -317,6 +317,29 @@ func TestTurnByCount(t *testing.T) {
 	}
 }
 
+// TestTurnOnce: keys that are replaced by count are not replaced by age with
+// the same frame.
+func TestTurnOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out, _, fwd, _ := hopKeys(1)
+		out.hops[0].n, fwd[0].n = turnAfter, turnAfter
+		time.Sleep(time.Hour)
+		if out.due(10 * time.Minute) {
+			t.Error("due, though the count has turned the keys")
+		}
+		f := newFrame()
+		fillCell(f, out.off(), 1)
+		out.seal(f)
+		if turned, err := fwd[0].openOrTurn(f, 8*time.Minute); turned || err != nil {
+			t.Errorf("got turned by age %v, %v", turned, err)
+		}
+		time.Sleep(11 * time.Minute)
+		if !out.due(10 * time.Minute) {
+			t.Error("not due")
+		}
+	})
+}
+
 // TestRecordTurnByTime: who opens follows who seals, and a changed record is
 // refused all the same.
 func TestRecordTurnByTime(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/binary"
+	"time"
 
 	"wanderfs/relay/wire"
 )
@@ -42,10 +43,8 @@ func (o *outward) off() int { return wire.TagSize * len(o.hops) }
 // seal makes a frame at offset 0 of the cell at o.off().
 func (o *outward) seal(f *frame) error {
 	n := len(o.hops)
-	for _, l := range o.hops {
-		if err := l.step(); err != nil {
-			return err
-		}
+	if err := o.step(); err != nil {
+		return err
 	}
 	// The tails: what each relay's filler will have become at the next.
 	t := o.tail[:0]
@@ -72,6 +71,23 @@ func (o *outward) seal(f *frame) error {
 		}
 	}
 	return nil
+}
+
+// step gets all hops ready for the next frame.
+func (o *outward) step() error {
+	for _, l := range o.hops {
+		if err := l.step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// due tells whether the keys are so old that they should be replaced. They
+// are not if the next frame has new ones in any case: relays would take a turn
+// by age for that.
+func (o *outward) due(age time.Duration) bool {
+	return o.step() == nil && time.Since(o.hops[0].began) >= age
 }
 
 // turn gives all hops new keys, for the next frame on.

@@ -132,7 +132,7 @@ func (p *Path) sendFrame(f *frame) error {
 }
 
 func (p *Path) writeLocked(f *frame) error {
-	if time.Since(p.out.hops[0].began) >= p.b.Turn && p.settled.CompareAndSwap(true, false) {
+	if p.out.due(p.b.Turn) && p.settled.CompareAndSwap(true, false) {
 		p.turning.Store(true) // before a relay can see the frame
 		p.out.turn()
 	}
