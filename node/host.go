@@ -94,7 +94,7 @@ func newTransport(c hostConfig) (*transport, error) {
 		libp2p.NoTransports,
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
 		libp2p.Security(libp2ptls.ID, newSecurity),
-		libp2p.Muxer(yamux.ID, muxer()),
+		libp2p.Muxer(yamux.ID, fairMuxer{muxer()}),
 		libp2p.ResourceManager(limits),
 		libp2p.ConnectionManager(conns),
 		libp2p.ConnectionGater(t.gater),

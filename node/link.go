@@ -27,6 +27,7 @@ var errUnreachable = errors.New("neighbour unreachable")
 type link struct {
 	network.Stream
 	peer wire.NodeID
+	turn *relay.Place
 	up   *relay.Budget   // of what is sent; set before the first Write
 	over context.Context // ends with the link
 	done func()
@@ -38,12 +39,14 @@ func (l *link) Peer() wire.NodeID { return l.peer }
 // Close closes both directions after what was written has gone.
 func (l *link) Close() error {
 	l.done()
+	l.turn.Close()
 	return hide(l.Stream.Close())
 }
 
 // Reset ends the stream at once on both sides.
 func (l *link) Reset() error {
 	l.done()
+	l.turn.Close()
 	return hide(l.Stream.Reset())
 }
 
@@ -53,12 +56,13 @@ func (l *link) Read(p []byte) (int, error) {
 	return n, hide(err)
 }
 
-// Write writes to the neighbour, at the rate that the user allows.
+// Write writes to the neighbour, at the rate that the user allows, in turn with
+// the other circuits on the connection.
 func (l *link) Write(p []byte) (int, error) {
 	if l.up.Wait(l.over, len(p)) != nil {
 		return 0, errBroken
 	}
-	n, err := l.Stream.Write(p)
+	n, err := l.turn.Write(l.Stream, p)
 	return n, hide(err)
 }
 
@@ -66,7 +70,10 @@ func (l *link) Write(p []byte) (int, error) {
 func (l *link) SetReadDeadline(at time.Time) error { return hide(l.Stream.SetReadDeadline(at)) }
 
 // SetWriteDeadline bounds writes.
-func (l *link) SetWriteDeadline(at time.Time) error { return hide(l.Stream.SetWriteDeadline(at)) }
+func (l *link) SetWriteDeadline(at time.Time) error {
+	l.turn.SetDeadline(at)
+	return hide(l.Stream.SetWriteDeadline(at))
+}
 
 // errBroken says that a neighbour ended a stream, or that the connection did.
 var errBroken = errors.New("stream broken")
@@ -207,7 +214,11 @@ func (t *transport) newLink(s network.Stream) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &link{Stream: s, peer: id, up: t.shares.Relayed()}
+	var turns *relay.Line
+	if !s.Conn().As(&turns) {
+		return nil, errBroken // not a connection of this transport
+	}
+	l := &link{Stream: s, peer: id, turn: turns.Place(), up: t.shares.Relayed()}
 	over, end := context.WithCancel(context.Background())
 	release := t.hold(p)
 	l.over, l.done = over, func() { end(); release() }

@@ -23,12 +23,13 @@ type Link struct {
 	up         *relay.Budget // of what self sends
 	over       context.Context
 	end        context.CancelFunc // of over
+	turn       *relay.Place       // nil unless Config.Shared
 }
 
 var _ relay.Link = (*Link)(nil)
 
-// pair makes a link between two nodes.
-func (n *Net) pair(a, b wire.NodeID) (*Link, *Link) {
+// pairLocked makes a link between two nodes.
+func (n *Net) pairLocked(a, b wire.NodeID) (*Link, *Link) {
 	latency := n.cfg.Latency
 	if n.cfg.Spread > 0 {
 		latency = time.Duration(float64(latency) * (1 + n.cfg.Spread*(2*rand.Float64()-1)))
@@ -37,6 +38,10 @@ func (n *Net) pair(a, b wire.NodeID) (*Link, *Link) {
 	la, lb := &Link{self: a, peer: b, in: y, out: x, net: n}, &Link{self: b, peer: a, in: x, out: y, net: n}
 	for _, l := range []*Link{la, lb} {
 		l.over, l.end = context.WithCancel(context.Background())
+		if n.cfg.Shared {
+			l.out.line = n.lineLocked(l.self, l.peer)
+			l.turn = l.out.line.turns.Place()
+		}
 	}
 	return la, lb
 }
@@ -52,12 +57,20 @@ func (l *Link) Write(b []byte) (int, error) {
 	if err := l.up.Wait(l.over, len(b)); err != nil {
 		return 0, errReset
 	}
+	if l.turn != nil {
+		return l.turn.Write(lineWriter{l}, b)
+	}
+	return l.write(b)
+}
+
+func (l *Link) write(b []byte) (int, error) {
 	return l.out.write(b, func(copied []byte) { l.net.saw(l.self, l.peer, copied) })
 }
 
 // Close lets what was written arrive and ends the link.
 func (l *Link) Close() error {
 	l.end()
+	l.leave()
 	l.out.closeWrite()
 	l.in.closeRead(io.ErrClosedPipe)
 	return nil
@@ -66,6 +79,7 @@ func (l *Link) Close() error {
 // Reset ends the link at once, both ways.
 func (l *Link) Reset() error {
 	l.end()
+	l.leave()
 	l.out.fail(errReset)
 	l.in.fail(errReset)
 	return nil
@@ -75,7 +89,19 @@ func (l *Link) Reset() error {
 func (l *Link) SetReadDeadline(t time.Time) error { l.in.deadline(&l.in.rdl, t); return nil }
 
 // SetWriteDeadline is as net.Conn's.
-func (l *Link) SetWriteDeadline(t time.Time) error { l.out.deadline(&l.out.wdl, t); return nil }
+func (l *Link) SetWriteDeadline(t time.Time) error {
+	if l.turn != nil {
+		l.turn.SetDeadline(t)
+	}
+	l.out.deadline(&l.out.wdl, t)
+	return nil
+}
+
+func (l *Link) leave() {
+	if l.turn != nil {
+		l.turn.Close()
+	}
+}
 
 func (l *Link) freeze(on bool) {
 	for _, p := range []*pipe{l.in, l.out} {
@@ -100,6 +126,7 @@ type pipe struct {
 	rerr     error     // the reader has gone
 	frozen   bool
 	rdl, wdl timeout
+	line     *line // nil: one of its own
 }
 
 type seg struct {
@@ -215,7 +242,9 @@ func (p *pipe) write(b []byte, seen func([]byte)) (int, error) {
 	c := append((*segs.Get().(*[]byte))[:0], b...)
 	seen(c)
 	var at time.Time
-	if p.cfg.Rate > 0 || p.latency > 0 {
+	if p.line != nil {
+		at = p.line.send(len(b), p.cfg)
+	} else if p.cfg.Rate > 0 || p.latency > 0 {
 		now := time.Now()
 		if p.free.Before(now) {
 			p.free = now

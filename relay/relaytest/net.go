@@ -28,6 +28,7 @@ type Config struct {
 	Spread  float64                              // links differ: latency times 1-Spread to 1+Spread, drawn for each link
 	Rate    int64                                // bytes a second of each link and direction; 0: no bound
 	Window  int                                  // bytes that a link holds; 4 MiB
+	Shared  bool                                 // circuits between two nodes share one connection, with Rate, in turn
 	Limits  relay.Limits                         // of each relay
 	Refuse  func(i int) bool                     // relay i refuses all circuits; nil: none does
 	Adjust  func(*relay.Config)                  // may change what a relay is made with
@@ -47,6 +48,7 @@ type Net struct {
 	mu     sync.Mutex
 	byID   map[wire.NodeID]*node
 	links  map[*Link]struct{}
+	lines  map[[2]wire.NodeID]*line // by who writes and who reads
 	closed bool
 }
 
@@ -66,7 +68,7 @@ func New(cfg Config) (*Net, error) {
 	if cfg.Window == 0 {
 		cfg.Window = 4 << 20
 	}
-	n := &Net{cfg: cfg, byID: map[wire.NodeID]*node{}, links: map[*Link]struct{}{}}
+	n := &Net{cfg: cfg, byID: map[wire.NodeID]*node{}, links: map[*Link]struct{}{}, lines: map[[2]wire.NodeID]*line{}}
 	for i := range cfg.Relays {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
@@ -226,7 +228,7 @@ func (d *dialer) Dial(ctx context.Context, to wire.Descriptor) (relay.Link, erro
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	a, b := n.pair(d.self, to.Node)
+	a, b := n.pairLocked(d.self, to.Node)
 	a.up, b.up = d.up, nd.shares.Relayed()
 	n.links[a] = struct{}{}
 	n.wg.Go(func() {
