@@ -3,7 +3,10 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	dht "github.com/libp2p/go-libp2p-kad-dht"
@@ -39,15 +42,46 @@ func newDHT(t *transport, v *view) (*dht.IpfsDHT, error) {
 	return d, nil
 }
 
-// walk looks up a random key and returns the peers that the walk ended at.
-func walk(ctx context.Context, d *dht.IpfsDHT) []peer.ID {
-	ctx, cancel := context.WithTimeout(ctx, walkTimeout)
-	defer cancel()
-	var key [32]byte
-	rand.Read(key[:])
-	peers, err := d.GetClosestPeers(ctx, string(key[:]))
-	if err != nil {
+// walks looks up two random keys in different halves of the ring and returns
+// the peers that the walks ended at. kad-dht begins each at the peers that it
+// knows nearest to the key, up to twenty: where many are known the two begin at
+// different ones, and nowhere at a single one, which would decide all that this
+// node gets to see. Whoever knows one peer only asks that, and waits.
+func walks(ctx context.Context, d *dht.IpfsDHT) []peer.ID {
+	if d.RoutingTable().Size() < 2 {
 		return nil
 	}
-	return peers
+	ctx, cancel := context.WithTimeout(ctx, walkTimeout)
+	defer cancel()
+	var mu sync.Mutex
+	var found []peer.ID
+	var wg sync.WaitGroup
+	for half := range byte(2) {
+		wg.Go(func() {
+			peers, err := d.GetClosestPeers(ctx, string(keyIn(half)))
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, p := range peers {
+				if !slices.Contains(found, p) {
+					found = append(found, p)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return found
+}
+
+// keyIn returns a random key whose place on the ring lies in one half.
+func keyIn(half byte) []byte {
+	key := make([]byte, 32)
+	for {
+		rand.Read(key)
+		if sum := sha256.Sum256(key); sum[0]>>7 == half {
+			return key
+		}
+	}
 }

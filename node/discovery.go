@@ -129,10 +129,10 @@ func (d *discovery) allow(from wire.NodeID) bool {
 }
 
 // learn adds what a peer said and decides what follows from it.
-func (d *discovery) learn(ds []wire.Descriptor, from wire.NodeID) {
+func (d *discovery) learn(ds []wire.Descriptor, from source) {
 	_, met := d.view.count()
 	for _, desc := range ds {
-		isNew, visit := d.view.add(desc, from)
+		isNew, visit := d.view.learn(desc, from)
 		if isNew {
 			d.mu.Lock()
 			if len(d.fresh) < maxExchange {
@@ -407,7 +407,7 @@ func (d *discovery) round() {
 		d.join()
 		return
 	}
-	for _, p := range walk(d.ctx, d.dht) {
+	for _, p := range walks(d.ctx, d.dht) {
 		if d.t.Network().Connectedness(p) == network.Connected {
 			d.enqueue(p)
 		}

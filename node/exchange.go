@@ -81,7 +81,7 @@ func (d *discovery) answerExchange(s network.Stream) {
 		s.Reset()
 		return
 	}
-	d.learn(ds, from)
+	d.learn(ds, sourceOf(from, s.Conn()))
 	if kind == kindAsk {
 		if _, err := s.Write(appendExchange(nil, kindAnswer, d.tellable())); err != nil {
 			s.Reset()
@@ -89,6 +89,12 @@ func (d *discovery) answerExchange(s network.Stream) {
 		}
 	}
 	s.Close()
+}
+
+// sourceOf gives the source at the other end of a connection.
+func sourceOf(id wire.NodeID, c network.Conn) source {
+	at, _ := addrPortOf(c.RemoteMultiaddr())
+	return sourceAt(id, at)
 }
 
 // tellable returns the own descriptor, if there is one, and a sample.
@@ -120,7 +126,7 @@ func (d *discovery) ask(ctx context.Context, p peer.ID) error {
 		s.Reset()
 		return errExchange
 	}
-	d.learn(ds, from)
+	d.learn(ds, sourceOf(from, s.Conn()))
 	return nil
 }
 

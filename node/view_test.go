@@ -143,6 +143,63 @@ func fail(v *view, now *time.Time, id, other wire.NodeID, n int) {
 	}
 }
 
+// A flood of descriptors from one peer, or from many in one /16, confirms
+// nothing and pushes nobody out.
+func TestFloodOfDescriptors(t *testing.T) {
+	v := testView(nil)
+	now := time.Now()
+	at := func(i int, addr string) source {
+		return sourceAt(wire.NodeID{9, byte(i), byte(i >> 8)}, netip.MustParseAddrPort(addr))
+	}
+	var honest []wire.Descriptor
+	for i := range 300 { // each vouched for by two of ten
+		d := testRelay(i, fmt.Sprintf("10.%d.%d.1:1", i%200, i/200), 0, now)
+		honest = append(honest, d)
+		v.learn(d, at(i%10, fmt.Sprintf("10.%d.0.9:1", 200+i%10)))
+		v.learn(d, at((i+1)%10, fmt.Sprintf("10.%d.0.9:1", 200+(i+1)%10)))
+	}
+	if got := len(v.usable()); got != len(honest) {
+		t.Fatalf("got %d usable, want %d", got, len(honest))
+	}
+	for i := range 1200 { // told by forty of one /16, who vouch for each other
+		d := testRelay(1000+i, fmt.Sprintf("10.%d.%d.2:1", i%200, i/200), 0, now)
+		for j := range 3 {
+			v.learn(d, at(100+(i+j)%40, fmt.Sprintf("10.250.%d.1:1", (i+j)%40)))
+		}
+	}
+	if got := len(v.relays); got != len(honest)+maxPerVoucher {
+		t.Errorf("got %d relays, want %d: one /16 tells of %d at most", got, len(honest)+maxPerVoucher, maxPerVoucher)
+	}
+	if got := len(v.usable()); got != len(honest) {
+		t.Errorf("got %d usable, want %d: one /16 confirms nothing", got, len(honest))
+	}
+	// Nor can it use up the room: those go first who come from where most do.
+	v = testView(nil)
+	v.learn(honest[0], at(1, "10.201.0.9:1"))
+	few := testRelay(5000, "10.77.0.1:1", 0, now)
+	for i := 1; i < maxPerVoucher; i++ {
+		v.learn(testRelay(1000+i, fmt.Sprintf("10.%d.%d.2:1", i%200, i/200), 0, now), at(2, "10.250.0.1:1"))
+	}
+	v.mu.Lock()
+	for i := len(v.relays); i < maxView; i++ { // full of relays that were met
+		v.relays[wire.NodeID{7, byte(i), byte(i >> 8)}] = &known{met: true}
+	}
+	v.mu.Unlock()
+	for range 20 {
+		v.add(few, few.Node)
+		if _, ok := v.lookup(few.Node); !ok {
+			t.Fatal("a relay that is met itself finds no room")
+		}
+		v.mu.Lock()
+		v.dropLocked(few.Node, v.relays[few.Node])
+		v.relays[wire.NodeID{8, byte(len(v.relays)), byte(len(v.charged))}] = &known{met: true}
+		v.mu.Unlock()
+		if _, ok := v.lookup(honest[0].Node); !ok {
+			t.Fatal("the only one that a peer told of had to go, not one of a flood")
+		}
+	}
+}
+
 func TestBackoff(t *testing.T) {
 	now := time.Now()
 	v := testView(func() time.Time { return now })
@@ -202,7 +259,7 @@ func TestBackoff(t *testing.T) {
 	}
 	now = now.Add(wire.OnionLife)
 	v.expire()
-	if c, _ := v.count(); c != 0 || len(v.hoods) != 0 || len(v.alone) != 0 {
+	if c, _ := v.count(); c != 0 || len(v.hoods) != 0 || len(v.charged) != 0 {
 		t.Error("expired relay is kept")
 	}
 }

@@ -1,0 +1,48 @@
+package node
+
+import (
+	"wanderfs/relay"
+	"wanderfs/relay/wire"
+)
+
+// candidateOf gives a descriptor as the policy of choice sees it; false when it
+// has no address that may be dialled.
+func (v *view) candidateOf(d wire.Descriptor) (relay.Candidate, bool) {
+	c := relay.Candidate{Node: d.Node, Addrs: v.policy.dialable(d), Super: d.Super()}
+	return c, len(c.Addrs) > 0
+}
+
+// field gives the confirmed relays to choose from, as they are now.
+func (v *view) field() *relay.Field {
+	v.mu.Lock()
+	now := v.now()
+	out := make([]relay.Candidate, 0, len(v.relays))
+	for id, k := range v.relays {
+		if !k.confirmed() || id == v.self || !now.Before(k.desc.Expires) {
+			continue
+		}
+		c, ok := v.candidateOf(k.desc)
+		if !ok {
+			continue
+		}
+		c.Met, c.Rate = k.met, k.rate
+		c.Up = k.fails == 0 && (now.Sub(k.desc.Issued) < freshFor || now.Sub(k.answered) < freshFor)
+		c.Failed, c.Dead = now.Before(k.until), k.fails >= deadAfter
+		out = append(out, c)
+	}
+	v.mu.Unlock()
+	return relay.NewField(out)
+}
+
+// carried notes that a path through the relays ran at a rate, in bytes a
+// second. Each of them can do at least that; what was seen before fades slowly,
+// since one slow relay holds up all others of a path.
+func (v *view) carried(ids []wire.NodeID, rate float64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, id := range ids {
+		if k := v.relays[id]; k != nil {
+			k.rate = max(rate, k.rate*0.98)
+		}
+	}
+}

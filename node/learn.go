@@ -1,0 +1,155 @@
+package node
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"wanderfs/relay"
+	"wanderfs/relay/wire"
+)
+
+// source is a peer that tells of relays, and where it speaks from.
+type source struct {
+	node wire.NodeID
+	hood relay.Hood
+}
+
+// sourceAt gives the source for a peer that is connected from an address.
+func sourceAt(id wire.NodeID, from netip.AddrPort) source {
+	if !from.IsValid() || from.Addr().IsLoopback() {
+		return source{id, relay.Hood{Node: id}}
+	}
+	return source{id, relay.Hood{Net: neighbourhood(from)}}
+}
+
+// add learns d from a peer, wherever that is; see learn.
+func (v *view) add(d wire.Descriptor, from wire.NodeID) (met, visit bool) {
+	return v.learn(d, source{from, relay.Hood{Node: from}})
+}
+
+// learn learns d from a peer. It returns whether d was new and came from the
+// relay itself (met), and whether the relay is known but has not been met yet,
+// so that a visit would tell more (visit). Invalid descriptors are dropped.
+//
+// Descriptors cost nothing to make, with any address in them. So a relay that
+// was not met counts only when two peers of different neighbourhoods vouch for
+// it; all peers of one neighbourhood together vouch for maxPerVoucher relays
+// at most; and where the view is full those go first whose vouchers vouch for
+// most.
+func (v *view) learn(d wire.Descriptor, from source) (met, visit bool) {
+	dialable := v.policy.dialable(d)
+	if d.Node == v.self || d.Node.IsZero() || len(dialable) == 0 || len(oneHome(dialable)) < len(dialable) {
+		return false, false
+	}
+	v.mu.Lock()
+	k := v.relays[d.Node]
+	same := k != nil && k.desc.Sig == d.Sig
+	v.mu.Unlock()
+	if !same && d.Verify(v.network, v.now()) != nil { // outside the lock: 0.1 ms
+		return false, false
+	}
+
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	direct := d.Node == from.node
+	k = v.relays[d.Node]
+	if k == nil {
+		if !direct && v.charged[from.hood] >= maxPerVoucher || !v.roomLocked(d, direct) {
+			return false, false
+		}
+		k = &known{desc: d}
+		v.relays[d.Node] = k
+		v.countLocked(d, 1)
+	} else if d.Issued.After(k.desc.Issued) {
+		v.countLocked(k.desc, -1)
+		v.countLocked(d, 1)
+		k.desc = d
+	}
+	before := k.confirmed()
+	wasMet := k.met
+	if direct {
+		k.met = true
+		v.unvouchLocked(k)
+		if k.fails >= deadAfter { // it is back
+			k.fails, k.until = 0, time.Time{}
+			v.signalLocked()
+		}
+	} else if !k.met {
+		v.vouchLocked(k, from.hood)
+	}
+	v.dirty = true
+	if k.confirmed() && !before {
+		v.signalLocked()
+	}
+	return direct && !wasMet, !k.met && !v.now().Before(k.until)
+}
+
+func (k *known) confirmed() bool { return k.met || len(k.vouchers) >= needVouchers }
+
+// vouchLocked takes down who vouches for k, where that is needed and allowed.
+func (v *view) vouchLocked(k *known, h relay.Hood) {
+	if len(k.vouchers) < needVouchers && !slices.Contains(k.vouchers, h) && v.charged[h] < maxPerVoucher {
+		k.vouchers = append(k.vouchers, h)
+		v.charged[h]++
+	}
+}
+
+func (v *view) unvouchLocked(k *known) {
+	for _, h := range k.vouchers {
+		if v.charged[h]--; v.charged[h] <= 0 {
+			delete(v.charged, h)
+		}
+	}
+	k.vouchers = nil
+}
+
+func (v *view) countLocked(d wire.Descriptor, n int) {
+	for _, a := range v.policy.dialable(d) {
+		if a.Addr().IsLoopback() {
+			continue
+		}
+		h := neighbourhood(a)
+		if v.hoods[h] += n; v.hoods[h] <= 0 {
+			delete(v.hoods, h)
+		}
+	}
+}
+
+// roomLocked makes room for d or refuses it. Who was met pushes out who was
+// only told of, never the other way round.
+func (v *view) roomLocked(d wire.Descriptor, direct bool) bool {
+	for _, a := range v.policy.dialable(d) {
+		if !a.Addr().IsLoopback() && v.hoods[neighbourhood(a)] >= maxPerHood {
+			return false
+		}
+	}
+	if len(v.relays) < maxView {
+		return true
+	}
+	var victim *known
+	most, looked := 0, 0
+	for _, k := range v.relays { // map order is random enough for a victim
+		if !k.confirmed() || direct && !k.met {
+			for _, h := range k.vouchers {
+				if n := v.charged[h]; n > most {
+					most, victim = n, k
+				}
+			}
+			if looked++; looked == 64 {
+				break
+			}
+		}
+	}
+	if victim != nil {
+		v.dropLocked(victim.desc.Node, victim)
+	}
+	return victim != nil
+}
+
+func (v *view) dropLocked(id wire.NodeID, k *known) {
+	v.unvouchLocked(k)
+	v.countLocked(k.desc, -1)
+	delete(v.relays, id)
+	v.dirty = true
+}
