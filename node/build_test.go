@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"io"
 	"log/slog"
 	"testing"
 	"time"
@@ -103,5 +105,89 @@ func TestBuildSuccess(t *testing.T) {
 	t.Logf("%d of %d paths built, %.3f; of first ones %d of %d", good, tries, share, cold, users)
 	if share < 0.95 {
 		t.Errorf("%.3f of the paths are built, want at least 0.95", share)
+	}
+}
+
+// killer is a network in which one relay takes set-ups and lets few live.
+type killer struct {
+	relay.Network
+	bad   wire.NodeID
+	tries *int
+}
+
+// Dial implements relay.Network.
+func (k killer) Dial(ctx context.Context, d wire.Descriptor) (relay.Link, error) {
+	l, err := k.Network.Dial(ctx, d)
+	if err != nil || d.Node != k.bad {
+		return l, err
+	}
+	if *k.tries++; *k.tries%20 == 0 {
+		return l, nil
+	}
+	return &cutLink{Link: l}, nil
+}
+
+// cutLink breaks after one frame: that which says that a set-up was taken.
+type cutLink struct {
+	relay.Link
+	got int
+}
+
+// Read implements relay.Link.
+func (l *cutLink) Read(b []byte) (int, error) {
+	if l.got >= wire.FrameSize {
+		l.Reset()
+		return 0, io.ErrUnexpectedEOF
+	}
+	n, err := l.Link.Read(b[:min(len(b), wire.FrameSize-l.got)])
+	l.got += n
+	return n, err
+}
+
+// An entry that kills what does not suit it is found out and given up, and the
+// paths go on through the other and a new one. That survives a restart.
+func TestKillingEntryIsDropped(t *testing.T) {
+	n, err := relaytest.New(relaytest.Config{Relays: 20, Limits: relay.Limits{Creates: 1e6, PerTarget: 1e6}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	now := time.Now()
+	v := newView(wire.NodeID{1}, relaytest.Name, addrPolicy{lab: true}, func() time.Time { return now })
+	for i := range 20 {
+		d := n.Hops(i)[0]
+		v.add(d, d.Node)
+	}
+	keep := openTestPins(t, t.TempDir())
+	c := testChooser(t, v, keep)
+	var entries []wire.NodeID
+	for id := range firstsOf(t, c) {
+		entries = append(entries, id)
+	}
+	bad, tries := entries[0], 0
+	b := n.Builder()
+	b.Network = killer{b.Network, bad, &tries}
+	p := newPaths(b, v, c)
+	gone := func() bool {
+		v.alive(bad) // it answers whenever it is visited
+		return !firstsOf(t, c)[bad]
+	}
+	for i := 0; i < 600 && (i%20 > 0 || !gone()); i++ {
+		now = now.Add(10 * time.Second) // the pause after a failure is over
+		v.alive(bad)
+		path, err := p.build(t.Context(), purposeLookup, nil, func() ([]wire.Descriptor, error) { return c.lookup(3) })
+		if err != nil {
+			t.Fatalf("build %d: %v", i, err)
+		}
+		path.Close()
+	}
+	if !gone() || tries < 100 {
+		t.Fatalf("after %d set-ups through it: given up %v", tries, gone())
+	}
+	c.save()
+	v.alive(bad)
+	after := firstsOf(t, testChooser(t, v, keep))
+	if after[bad] || !after[entries[1]] || len(after) != 2 {
+		t.Errorf("after a restart: %d entries, the bad one %v", len(after), after[bad])
 	}
 }

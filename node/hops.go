@@ -94,17 +94,17 @@ func (c *chooser) choose(w relay.Want) ([]wire.Descriptor, error) {
 	return hops, nil
 }
 
-// built notes how the set-up of a path ended: at failed, an index, or well
-// where that is negative. With own, all hops were chosen by this node.
-func (c *chooser) built(hops []wire.Descriptor, failed int, own bool) {
-	if failed == 0 {
+// built notes how the set-up of a path ended, nil if well. With own, all hops
+// were chosen by this node.
+func (c *chooser) built(hops []wire.Descriptor, err *relay.HopError, own bool) {
+	if err != nil && err.Index == 0 && !errors.Is(err, relay.ErrNoReply) {
 		return // the entry was not reached; the view knows
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.policy.Reached(hops[0].Node)
 	if own {
-		c.policy.Built(hops[0].Node, failed < 0)
+		c.policy.Built(hops[0].Node, err == nil)
 	}
 	c.saveLocked(false)
 }

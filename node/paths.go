@@ -132,11 +132,11 @@ func (b *paths) through(ctx context.Context, purpose string, hops []wire.Descrip
 		var hop *relay.HopError
 		if errors.As(err, &hop) && hop.Index < len(hops) && ctx.Err() == nil {
 			b.view.failed(hops[hop.Index].Node)
-			b.chooser.built(hops, hop.Index, own)
+			b.chooser.built(hops, hop, own)
 		}
 		return nil, err
 	}
-	b.chooser.built(hops, -1, own)
+	b.chooser.built(hops, nil, own)
 	for _, h := range hops {
 		b.view.alive(h.Node)
 	}

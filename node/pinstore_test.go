@@ -45,7 +45,7 @@ func firstsOf(t *testing.T, c *chooser) map[wire.NodeID]bool {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.built(hops, -1, true)
+		c.built(hops, nil, false) // it was reached
 		seen[hops[0].Node] = true
 	}
 	return seen
@@ -186,7 +186,7 @@ func TestPinsHelper(t *testing.T) {
 			fmt.Println("waits")
 			select {} // until it is killed
 		}
-		c.built(hops, -1, true)
+		c.built(hops, nil, true)
 		fmt.Println("used", hex.EncodeToString(hops[0].Node[:]))
 		kill(v, hops[0].Node)
 		c.save()

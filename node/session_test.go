@@ -173,11 +173,12 @@ func firstHops(t *testing.T, n *Node) map[wire.NodeID]bool {
 	return ids
 }
 
-// A node that does not relay is a new node at each start, and nobody's hop.
+// A node that does not relay is a new node at each start, and nobody's hop. Its
+// entries stay, even where the cache forgets all.
 func TestNoRelay(t *testing.T) {
 	boot := labNet(t, 5)
 	dir := t.TempDir()
-	quiet := func(c *Config) { c.Data = dir; c.NoRelay = true }
+	quiet := func(c *Config) { c.Data = dir; c.NoRelay = true; c.CacheKeyMemory = true }
 	n := labNode(t, boot, quiet)
 	eventually(t, 20*time.Second, "a path", func() bool { return n.Status().Ready })
 	one := n.Status()

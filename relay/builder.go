@@ -17,6 +17,10 @@ var (
 	// ErrFailed says that a relay tried and did not succeed: a next relay that
 	// it could not reach, a request that nobody could answer.
 	ErrFailed = errors.New("relay could not do it")
+	// ErrNoReply says that the first relay took a set-up and gave no answer to
+	// it, though relays answer also when the next one fails. Build another
+	// path, and count it against that relay.
+	ErrNoReply = errors.New("no reply to a set-up that was taken")
 	// ErrClosed says that a path, stream or listener was closed here.
 	ErrClosed = errors.New("closed")
 	// ErrDead says that a path gives no sign of life. Build another.

@@ -45,7 +45,7 @@ const day = 24 * time.Hour
 
 // ChoiceConfig is the policy by which a node chooses the relays of its paths.
 // A zero field has the default that it names. The figures and why: SPEC.md
-// "Path choice"; negative Settle means none.
+// §13; negative Settle means none.
 type ChoiceConfig struct {
 	Seed func([]byte)     // fills the seed of all choices; crypto/rand
 	Now  func() time.Time // time.Now

@@ -53,3 +53,19 @@ func TestMuteNextHop(t *testing.T) {
 		})
 	}
 }
+
+// TestNoReply: who took a set-up and says nothing more is told apart from who
+// cannot be reached.
+func TestNoReply(t *testing.T) {
+	for _, taken := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			a := newLone(t)
+			_, err := (&Builder{Network: mute{taken}}).Build(t.Context(), []wire.Descriptor{a.d})
+			var hop *HopError
+			if !errors.As(err, &hop) || hop.Index != 0 || errors.Is(err, ErrNoReply) != taken {
+				t.Errorf("taken %v: got %v", taken, err)
+			}
+			a.r.Close()
+		})
+	}
+}

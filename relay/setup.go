@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
 
@@ -121,7 +122,7 @@ func deliver(l Link, packet []byte, taken, reply time.Time) ([]byte, error) {
 	}
 	l.SetReadDeadline(reply)
 	if _, err := io.ReadFull(l, b); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrNoReply, err)
 	}
 	if b[0] != wire.Version {
 		return nil, wire.ErrMalformed
