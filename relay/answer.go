@@ -1,7 +1,7 @@
 package relay
 
 import (
-	"errors"
+	"time"
 
 	"wanderfs/relay/wire"
 )
@@ -12,6 +12,7 @@ type asking struct {
 	got     int
 	b       []byte
 	refused bool  // too many: nothing is kept
+	since   int64 // last piece, in Unix nanoseconds
 	cells   int64 // taken from Relay.pool
 }
 
@@ -22,8 +23,6 @@ func (a *asking) add(b []byte) {
 		a.b = append(a.b, b...)
 	}
 }
-
-var errNoRoom = errors.New("no room for a request")
 
 // ask takes a piece of a request, and starts the answer when it is whole.
 func (e *farEnd) ask(f *frame) error {
@@ -61,6 +60,7 @@ func (e *farEnd) ask(f *frame) error {
 	full := false
 	if !a.refused {
 		a.cells++
+		a.since = time.Now().UnixNano()
 		full = r.pool.take(1)
 	}
 	whole := a.got == a.total
@@ -68,11 +68,10 @@ func (e *farEnd) ask(f *frame) error {
 		delete(e.asking, id)
 	}
 	e.mu.Unlock()
-	switch {
-	case whole:
-	case full:
-		return errNoRoom
-	default:
+	if full {
+		r.relieve()
+	}
+	if !whole {
 		return nil
 	}
 	e.c.wg.Go(func() {

@@ -72,7 +72,7 @@ func (c *circuit) stalled() int64 {
 
 // relieve makes room when the pool is full: of all that wait, what has moved
 // nothing for longest goes. In the middle of a path that is a circuit, at a
-// gateway a stream.
+// gateway a stream, and a circuit whose request does not come to its end.
 func (r *Relay) relieve() {
 	r.mu.Lock()
 	circuits := make([]*circuit, 0, len(r.circuits))
@@ -96,7 +96,7 @@ func (r *Relay) relieve() {
 		if e == nil {
 			continue
 		}
-		if h, at := e.longest(); h != nil && (since == 0 || at <= since) {
+		if h, at := e.longest(); at != 0 && (since == 0 || at <= since) {
 			oldest, stream, since = c, h, at
 		}
 	}

@@ -208,12 +208,17 @@ func (h *half) lose(why wire.Reason) {
 }
 
 // longest gives the stream that has waited for longest, and since when, in
-// Unix nanoseconds; nil if none waits.
+// Unix nanoseconds, 0 if nothing waits; nil for a request that is not whole.
 func (e *farEnd) longest() (oldest *half, since int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	for _, a := range e.asking {
+		if a.cells > 0 && (since == 0 || a.since < since) {
+			since = a.since
+		}
+	}
 	for _, h := range e.streams {
-		if at := h.since.UnixNano(); h.q.n > 0 && (oldest == nil || at < since) {
+		if at := h.since.UnixNano(); h.q.n > 0 && (since == 0 || at < since) {
 			oldest, since = h, at
 		}
 	}
