@@ -198,7 +198,9 @@ func (p *publisher) sessions() (out []sessionInfo, missing error) {
 	for _, g := range groups {
 		g.mu.Lock()
 		if g.current != nil {
-			out = append(out, g.current.info(false))
+			if g.current.ctx.Err() == nil {
+				out = append(out, g.current.info(false))
+			}
 			if g.current.ready() == 0 {
 				missing = g.current.missing()
 			}

@@ -37,7 +37,9 @@ type readSessions struct {
 //
 //	in use -> retired: a successor gives the task's next paths -> over
 //
-// It is over when its last path has gone, or its time.
+// It is over when its last path has gone, or its time. Nothing on a wire names
+// it in this version: publishers need not know who reads. Its number is for
+// the node's own status.
 type readSession struct {
 	lifetime // when it retires, expires becomes its very end, guarded by readSessions.mu
 

@@ -62,13 +62,24 @@ func TestWithoutVerificationLiesAreReturned(t *testing.T) {
 var noRepair = []change{
 	{"node/reader.go", "	\"math/rand/v2\"\n", "	\"math/rand/v2\"\n	\"sync/atomic\"\n"},
 	{"node/reader.go", "// readConn is a joined stream", "var dials atomic.Int32\n\n// readConn is a joined stream"},
-	{"node/reader.go", "	path, err := r.f.paths.build(", "	if dials.Add(1) > 2 {\n		return nil, fmt.Errorf(\"no more\")\n	}\n	path, err := r.f.paths.build("},
+	{"node/reader.go", "	path, own, err := r.f.own.path(", "	if dials.Add(1) > 2 {\n		return nil, fmt.Errorf(\"no more\")\n	}\n	path, own, err := r.f.own.path("},
 }
 
 func TestWithoutRepairAReadEnds(t *testing.T) {
 	w := newWorld(t, 64)
 	if err := longRead(t, w, build(t, noRepair...)); err == nil {
 		t.Error("not noticed: paths died and nothing took their place")
+	}
+}
+
+// noSuccessor lets a publisher tell where its first session is, and no more.
+var noSuccessor = change{"node/sharegroup.go", "	src, ok := s.source(g.p.network)\n", "	src, ok := s.source(g.p.network)\n	ok = ok && !g.isTold()\n"}
+
+func TestWithoutSuccessorsAReadStops(t *testing.T) {
+	w := newWorld(t, 64)
+	r := readWhileRotating(t, w, build(t, noSuccessor), 256<<20)
+	if r.err == nil && r.longest <= rotateWait {
+		t.Error("not noticed: the sessions ended and nothing succeeded them")
 	}
 }
 
