@@ -118,8 +118,16 @@ func (c *chooser) served(first wire.NodeID, ok bool) {
 	c.saveLocked(false)
 }
 
-// watch takes down who was up for the time that has passed.
+// onlineFor is how long after an answer from anybody this node counts as on
+// line. Discovery asks somebody once a minute or so.
+const onlineFor = 3 * time.Minute // ours
+
+// watch takes down who was up for the time that has passed. While this node is
+// cut off it learns nothing of others: that time does not count.
 func (c *chooser) watch(passed time.Duration) {
+	if !c.view.online(onlineFor) {
+		return
+	}
 	f := c.view.field()
 	c.mu.Lock()
 	defer c.mu.Unlock()

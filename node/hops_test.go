@@ -160,3 +160,66 @@ func TestPathMindsBothKinds(t *testing.T) {
 		t.Error("a relay with two homes was learned")
 	}
 }
+
+// A node that is cut off does not take its entries for lost, and says what it
+// waits for.
+func TestCutOffNodeWaits(t *testing.T) {
+	now := time.Now()
+	v := testView(func() time.Time { return now })
+	for i := range 20 {
+		d := testRelay(i, fmt.Sprintf("10.%d.0.1:1", i), 0, now)
+		v.add(d, d.Node)
+	}
+	c := testChooser(t, v, nil)
+	entries := firstsOf(t, c)
+	v.mu.Lock()
+	for id := range entries { // their descriptors have expired
+		v.dropLocked(id, v.relays[id])
+	}
+	v.mu.Unlock()
+	for range 100 {
+		c.watch(watchEvery)
+	}
+	_, err := c.path(3, false)
+	if !errors.Is(err, relay.ErrEntriesDown) || err.Error() != "no pinned entry answers, waiting for one to come back" {
+		t.Errorf("got %v, want ErrEntriesDown", err)
+	}
+	v.alive(testRelay(0, "10.0.0.1:1", 0, now).Node) // somebody answers
+	v.alive(testRelay(1, "10.1.0.1:1", 0, now).Node)
+	for range 4 {
+		c.watch(watchEvery)
+	}
+	for id := range firstsOf(t, c) {
+		if entries[id] {
+			t.Error("an entry is used that is not known any more")
+		}
+	}
+}
+
+// Every number of hops that a user may ask for works, for every kind of path.
+func TestAllNumbersOfHops(t *testing.T) {
+	var addrs []string
+	for i := range 12 {
+		addrs = append(addrs, fmt.Sprintf("127.0.0.1:%d", 1000+i))
+	}
+	v := hopsView(t, addrs, 12)
+	c := testChooser(t, v, nil)
+	gateway := testRelay(3, addrs[3], wire.FlagSuper, time.Now())
+	for hops := 1; hops <= maxHops; hops++ {
+		for range 20 {
+			look, err := c.lookup(hops)
+			if err != nil || len(look) != hops {
+				t.Fatalf("lookup: got %d of %d relays, %v", len(look), hops, err)
+			}
+			read, err := c.path(hops, false, gateway)
+			if err != nil || len(read) != hops {
+				t.Fatalf("read: got %d of %d relays, %v", len(read), hops, err)
+			}
+			own := max(1, hops-1)
+			publish, err := c.path(own+1, true)
+			if err != nil || len(publish) != own+1 || !publish[own].Super() {
+				t.Fatalf("publish: got %d of %d relays, %v", len(publish), own+1, err)
+			}
+		}
+	}
+}

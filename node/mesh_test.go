@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net/netip"
@@ -133,6 +134,25 @@ func TestTwelveNodesKnowEachOther(t *testing.T) {
 	}
 	if _, err := ms[1].router.Ask(t.Context(), ms[2].t.id, []byte("refuse")); err == nil {
 		t.Error("got no error from a refusing super node")
+	}
+}
+
+// Walks begin in both halves of the ring and find everybody; from a single
+// peer none begins.
+func TestWalks(t *testing.T) {
+	for half := range byte(2) {
+		for range 20 {
+			if sum := sha256.Sum256(keyIn(half)); sum[0]>>7 != half {
+				t.Fatalf("a key of the other half than %d", half)
+			}
+		}
+	}
+	ms := startMeshes(t, 5)
+	waitFor(t, ms[1], 20*time.Second, "4 relays", func() bool { return len(ms[1].view.usable()) == 4 })
+	eventually(t, 20*time.Second, "a walk", func() bool { return len(walks(t.Context(), ms[1].dht)) >= 4 })
+	lone := startMesh(t, labConfig(t))
+	if got := walks(t.Context(), lone.dht); got != nil {
+		t.Errorf("a node that knows nobody found %d peers", len(got))
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"wanderfs/relay"
 	"wanderfs/relay/wire"
@@ -220,7 +219,6 @@ func TestPinsSurviveKill(t *testing.T) {
 				break
 			}
 		}
-		time.Sleep(time.Duration(life) * time.Millisecond / 2) // not a wait: another moment to be killed at
 		cmd.Process.Kill()
 		for lines.Scan() { // what it said before it died
 			if id, ok := strings.CutPrefix(lines.Text(), "used "); ok {

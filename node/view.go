@@ -127,6 +127,13 @@ func (v *view) failed(id wire.NodeID) {
 	v.dirty = true
 }
 
+// online reports whether anybody has answered within the time.
+func (v *view) online(within time.Duration) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return !v.heard.IsZero() && v.now().Sub(v.heard) < within
+}
+
 // resting reports whether id failed and its pause is not over.
 func (v *view) resting(id wire.NodeID) bool {
 	v.mu.Lock()
