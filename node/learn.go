@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"time"
@@ -44,7 +45,7 @@ func (v *view) learn(d wire.Descriptor, from source) (met, visit bool) {
 	}
 	v.mu.Lock()
 	k := v.relays[d.Node]
-	same := k != nil && k.desc.Sig == d.Sig
+	same := k != nil && sameBytes(k.desc, d)
 	v.mu.Unlock()
 	if !same && d.Verify(v.network, v.now()) != nil { // outside the lock: 0.1 ms
 		return false, false
@@ -83,6 +84,16 @@ func (v *view) learn(d wire.Descriptor, from source) (met, visit bool) {
 		v.signalLocked()
 	}
 	return direct && !wasMet, !k.met && !v.now().Before(k.until)
+}
+
+// sameBytes reports whether two signed records are the same in every bit, so
+// that what holds for the signature of the one holds for the other.
+func sameBytes(a, b interface {
+	AppendBinary([]byte) ([]byte, error)
+}) bool {
+	x, errX := a.AppendBinary(nil)
+	y, errY := b.AppendBinary(nil)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
 func (k *known) confirmed() bool { return k.met || len(k.vouchers) >= needVouchers }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -289,6 +290,22 @@ func TestViewFile(t *testing.T) {
 	}
 }
 
+// A signature that is known does not vouch for other bytes.
+func TestForgedRenewalIsRefused(t *testing.T) {
+	v := testView(nil)
+	d := testRelay(1, "10.1.0.1:1", 0, time.Now().Add(-time.Minute))
+	v.add(d, d.Node)
+	forged := d
+	forged.Issued = d.Issued.Add(30 * time.Second)
+	forged.Addrs = []netip.AddrPort{netip.MustParseAddrPort("10.6.6.6:6")}
+	for _, from := range []wire.NodeID{{8}, {9}, d.Node} {
+		v.add(forged, from)
+	}
+	if got, ok := v.get(d.Node); !ok || !slices.Equal(got.Addrs, d.Addrs) {
+		t.Errorf("got %v, want %v", got.Addrs, d.Addrs)
+	}
+}
+
 func FuzzParseView(f *testing.F) {
 	v := testView(nil)
 	name := filepath.Join(f.TempDir(), "v")
@@ -303,16 +320,16 @@ func FuzzParseView(f *testing.F) {
 
 func FuzzExchange(f *testing.F) {
 	ds := []wire.Descriptor{testRelay(1, "10.1.0.1:1", 0, time.Unix(1e9, 0)), testRelay(2, "[fd00::1]:9", 1, time.Unix(1e9, 0))}
-	f.Add(appendExchange(nil, kindAnswer, ds))
-	f.Add(appendExchange(nil, kindAsk, nil))
+	f.Add(appendExchange(nil, exchange{kind: kindAnswer, ds: ds, held: []wire.Held{testHeld(f, 3, ds[0].Node, ds[1].Node)}}))
+	f.Add(appendExchange(nil, exchange{kind: kindAsk}))
 	f.Add([]byte{1, 2, 255, 255})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := bytes.NewReader(b)
-		kind, ds, err := readExchange(r)
+		e, err := readExchange(r)
 		if err != nil {
 			return
 		}
-		if got, want := appendExchange(nil, kind, ds), b[:len(b)-r.Len()]; !bytes.Equal(got, want) {
+		if got, want := appendExchange(nil, e), b[:len(b)-r.Len()]; !bytes.Equal(got, want) {
 			t.Errorf("re-encoded differently")
 		}
 	})
