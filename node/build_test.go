@@ -52,7 +52,7 @@ func (h *harshNet) user(t *testing.T) *paths {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newPaths(b, v, c)
+	return newPaths(b, v, c, new(heldRelays))
 }
 
 // With a tenth of the relays dead and a tenth refusing, nineteen of twenty
@@ -167,7 +167,7 @@ func TestKillingEntryIsDropped(t *testing.T) {
 	bad, tries := entries[0], 0
 	b := n.Builder()
 	b.Network = killer{b.Network, bad, &tries}
-	p := newPaths(b, v, c)
+	p := newPaths(b, v, c, new(heldRelays))
 	gone := func() bool {
 		v.alive(bad) // it answers whenever it is visited
 		return !firstsOf(t, c)[bad]

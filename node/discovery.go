@@ -43,6 +43,7 @@ type discovery struct {
 	dht   *dht.IpfsDHT
 	view  *view
 	self  *ownDescriptor
+	held  *heldRelays
 	peers *peerBook
 	dir   string // "" persists nothing
 	log   *slog.Logger
@@ -65,13 +66,14 @@ type discovery struct {
 	queued  map[peer.ID]bool              // waiting or being visited; guarded by mu
 	asked   map[peer.ID]time.Time         // guarded by mu
 	fresh   []wire.Descriptor             // met, not yet told; guarded by mu
+	keeps   []wire.Held                   // new neighbours that nobody can dial, not yet told; guarded by mu
 	retries int                           // goroutines that wait to visit again; guarded by mu
 	rates   map[wire.NodeID]*rate.Limiter // guarded by mu
 }
 
-func newDiscovery(t *transport, d *dht.IpfsDHT, v *view, self *ownDescriptor, book *peerBook, dir string, log *slog.Logger) *discovery {
+func newDiscovery(t *transport, d *dht.IpfsDHT, v *view, self *ownDescriptor, held *heldRelays, book *peerBook, dir string, log *slog.Logger) *discovery {
 	return &discovery{
-		t: t, dht: d, view: v, self: self, peers: book, dir: dir, log: log,
+		t: t, dht: d, view: v, self: self, held: held, peers: book, dir: dir, log: log,
 		kick: make(chan struct{}, 1), met: make(chan struct{}, 1),
 		queued: make(map[peer.ID]bool), asked: make(map[peer.ID]time.Time), rates: make(map[wire.NodeID]*rate.Limiter),
 	}
@@ -129,9 +131,19 @@ func (d *discovery) allow(from wire.NodeID) bool {
 }
 
 // learn adds what a peer said and decides what follows from it.
-func (d *discovery) learn(ds []wire.Descriptor, from source) {
+func (d *discovery) learn(e exchange, from source) {
+	for _, h := range e.held {
+		if d.held.add(h, from.node) {
+			d.mu.Lock()
+			if len(d.keeps) < maxHeldExchange {
+				d.keeps = append(d.keeps, h)
+			}
+			d.mu.Unlock()
+			signal(d.met)
+		}
+	}
 	_, met := d.view.count()
-	for _, desc := range ds {
+	for _, desc := range e.ds {
 		isNew, visit := d.view.learn(desc, from)
 		if isNew {
 			d.mu.Lock()
@@ -346,13 +358,13 @@ func (d *discovery) teller() {
 		case <-time.After(tellAfter):
 		}
 		d.mu.Lock()
-		ds := d.fresh
-		d.fresh = nil
+		ds, held := d.fresh, d.keeps
+		d.fresh, d.keeps = nil, nil
 		d.mu.Unlock()
 		ps := d.t.Network().Peers()
 		rand.Shuffle(len(ps), func(i, j int) { ps[i], ps[j] = ps[j], ps[i] })
 		for _, p := range ps[:min(len(ps), tellTo)] {
-			d.tell(d.ctx, p, ds) // who does not hear it learns it otherwise
+			d.tell(d.ctx, p, ds, held) // who does not hear it learns it otherwise
 		}
 		d.saveSometimes() // whom a node has just met it knows after a crash, too
 	}

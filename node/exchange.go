@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -16,11 +15,12 @@ import (
 
 // The descriptors protocol. A message is
 //
-//	version (1) | kind (1) | count (2, big endian) | count descriptors
+//	version (1) | kind (1) | count (1) | held (1) | count descriptors | held records
 //
 // An ask holds the asker's own descriptor, if it has one; its answer the
 // answerer's own and a random sample of relays which that one has met. A tell
-// holds relays that the teller has just met and has no answer.
+// holds relays that the teller has just met and has no answer. The records at
+// the end are of relays that nobody can dial; see heldRelays.
 const (
 	exchangeVersion = 1
 	kindAsk         = 0
@@ -28,44 +28,68 @@ const (
 	kindTell        = 2
 
 	maxExchange     = 48 // descriptors in a message
+	maxHeldExchange = 8  // records of held relays in a message
 	exchangeTimeout = 10 * time.Second
 )
 
 var errExchange = errors.New("bad answer about relays")
 
-func appendExchange(b []byte, kind byte, ds []wire.Descriptor) []byte {
-	ds = ds[:min(len(ds), maxExchange)]
-	b = append(b, exchangeVersion, kind)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(ds)))
+// exchange is one message.
+type exchange struct {
+	kind byte
+	ds   []wire.Descriptor
+	held []wire.Held
+}
+
+func appendExchange(b []byte, e exchange) []byte {
+	ds, held := e.ds[:min(len(e.ds), maxExchange)], e.held[:min(len(e.held), maxHeldExchange)]
+	b = append(b, exchangeVersion, e.kind, byte(len(ds)), byte(len(held)))
 	for _, d := range ds {
-		b, _ = d.AppendBinary(b) // fails only above MaxAddrs, which no parsed or signed one has
+		b, _ = d.AppendBinary(b) // fails for none that was parsed or signed
+	}
+	for _, h := range held {
+		b, _ = h.AppendBinary(b) // the same
 	}
 	return b
 }
 
-// readExchange reads one message and nothing after it. Descriptors are parsed,
-// not verified.
-func readExchange(r io.Reader) (kind byte, ds []wire.Descriptor, err error) {
+// readExchange reads one message and nothing after it. What it holds is
+// parsed, not verified.
+func readExchange(r io.Reader) (e exchange, err error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return 0, nil, errExchange
+		return e, errExchange
 	}
-	n := int(binary.BigEndian.Uint16(head[2:]))
-	if head[0] != exchangeVersion || head[1] > kindTell || n > maxExchange {
-		return 0, nil, errExchange
+	n, held := int(head[2]), int(head[3])
+	if head[0] != exchangeVersion || head[1] > kindTell || n > maxExchange || held > maxHeldExchange ||
+		head[1] == kindAsk && (n > 1 || held > 1) {
+		return e, errExchange
 	}
-	var buf [wire.DescriptorSize]byte
-	for range n {
-		if _, err := io.ReadFull(r, buf[:]); err != nil {
-			return 0, nil, errExchange
+	e.kind = head[1]
+	var buf [wire.HeldSize]byte
+	for i := range n + held {
+		size := wire.DescriptorSize
+		if i >= n {
+			size = wire.HeldSize
 		}
-		d, err := wire.ParseDescriptor(buf[:])
+		if _, err := io.ReadFull(r, buf[:size]); err != nil {
+			return exchange{}, errExchange
+		}
+		if i < n {
+			d, err := wire.ParseDescriptor(buf[:size])
+			if err != nil {
+				return exchange{}, errExchange
+			}
+			e.ds = append(e.ds, d)
+			continue
+		}
+		h, err := wire.ParseHeld(buf[:size])
 		if err != nil {
-			return 0, nil, errExchange
+			return exchange{}, errExchange
 		}
-		ds = append(ds, d)
+		e.held = append(e.held, h)
 	}
-	return head[1], ds, nil
+	return e, nil
 }
 
 // answerExchange serves one incoming stream of the descriptors protocol.
@@ -76,14 +100,15 @@ func (d *discovery) answerExchange(s network.Stream) {
 		return
 	}
 	s.SetDeadline(time.Now().Add(exchangeTimeout))
-	kind, ds, err := readExchange(s)
-	if err != nil || kind == kindAnswer || kind == kindAsk && len(ds) > 1 {
+	e, err := readExchange(s)
+	if err != nil || e.kind == kindAnswer {
 		s.Reset()
 		return
 	}
-	d.learn(ds, sourceOf(from, s.Conn()))
-	if kind == kindAsk {
-		if _, err := s.Write(appendExchange(nil, kindAnswer, d.tellable())); err != nil {
+	d.learn(e, sourceOf(from, s.Conn()))
+	if e.kind == kindAsk {
+		answer := exchange{kind: kindAnswer, ds: d.tellable(), held: d.held.sample(maxHeldExchange)}
+		if _, err := s.Write(appendExchange(nil, answer)); err != nil {
 			s.Reset()
 			return
 		}
@@ -116,30 +141,39 @@ func (d *discovery) ask(ctx context.Context, p peer.ID) error {
 	if o, ok := d.own(); ok {
 		own = append(own, o)
 	}
-	s, err := d.send(ctx, p, kindAsk, own)
+	s, err := d.send(ctx, p, exchange{kind: kindAsk, ds: own, held: d.held.ownRecord()})
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	kind, ds, err := readExchange(s)
-	if err != nil || kind != kindAnswer {
+	e, err := readExchange(s)
+	if err != nil || e.kind != kindAnswer {
 		s.Reset()
 		return errExchange
 	}
-	d.learn(ds, sourceOf(from, s.Conn()))
+	d.learn(e, sourceOf(from, s.Conn()))
 	return nil
 }
 
 // tell sends relays to a connected peer.
-func (d *discovery) tell(ctx context.Context, p peer.ID, ds []wire.Descriptor) error {
-	s, err := d.send(ctx, p, kindTell, ds)
+func (d *discovery) tell(ctx context.Context, p peer.ID, ds []wire.Descriptor, held []wire.Held) error {
+	s, err := d.send(ctx, p, exchange{kind: kindTell, ds: ds, held: held})
 	if err != nil {
 		return err
 	}
 	return s.Close()
 }
 
-func (d *discovery) send(ctx context.Context, p peer.ID, kind byte, ds []wire.Descriptor) (network.Stream, error) {
+// tellNeighbours sends this node's own record to those that it names.
+func (d *discovery) tellNeighbours(rec wire.Held) {
+	for _, id := range rec.Through {
+		if p, err := peerOf(id); err == nil {
+			d.tell(d.ctx, p, nil, []wire.Held{rec}) // who does not hear it now asks later
+		}
+	}
+}
+
+func (d *discovery) send(ctx context.Context, p peer.ID, e exchange) (network.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
 	s, err := d.t.NewStream(network.WithNoDial(ctx, "exchange"), p, d.t.protocols.descriptors)
@@ -147,7 +181,7 @@ func (d *discovery) send(ctx context.Context, p peer.ID, kind byte, ds []wire.De
 		return nil, fmt.Errorf("ask about relays: %w", errUnreachable)
 	}
 	s.SetDeadline(time.Now().Add(exchangeTimeout))
-	if _, err := s.Write(appendExchange(nil, kind, ds)); err != nil {
+	if _, err := s.Write(appendExchange(nil, e)); err != nil {
 		s.Reset()
 		return nil, fmt.Errorf("ask about relays: %w", errUnreachable)
 	}

@@ -33,6 +33,7 @@ type mesh struct {
 	router    *router
 	pins      *pinStore // nil: nothing is kept
 	chooser   *chooser
+	held      *heldRelays
 	keeper    *keeper
 	mdns      mdns.Service // nil unless asked for
 
@@ -104,7 +105,9 @@ func newMesh(c meshConfig) (made *mesh, err error) {
 	if m.chooser, err = newChooser(m.view, m.pins, relay.ChoiceConfig{Settle: settleFor}, c.Log); err != nil {
 		return m, err
 	}
-	m.discovery = newDiscovery(m.t, m.dht, m.view, m.self, m.book, c.Dir, c.Log)
+	m.held = newHeldRelays(m.t, m.view, m.self, m.chooser)
+	m.discovery = newDiscovery(m.t, m.dht, m.view, m.self, m.held, m.book, c.Dir, c.Log)
+	m.held.tell, m.held.visit = m.discovery.tellNeighbours, m.discovery.enqueue
 	m.keeper = &keeper{t: m.t, chooser: m.chooser, discovery: m.discovery, settle: settleFor}
 	m.router = &router{t: m.t, dht: m.dht, view: m.view, self: m.self}
 	if c.MDNS {
@@ -140,6 +143,7 @@ func (m *mesh) start() error {
 		return err
 	}
 	m.keeper.start()
+	m.held.start()
 	if m.mdns != nil {
 		if err := m.mdns.Start(); err != nil {
 			return errors.New("start mdns: no network interface for it")
@@ -170,6 +174,9 @@ func (m *mesh) Close() error {
 	}
 	if m.discovery != nil {
 		errs = append(errs, m.discovery.Close()) // saves; needs nothing of the transport any more
+	}
+	if m.held != nil {
+		m.held.Close() // what it was telling ended with discovery
 	}
 	if m.dht != nil {
 		if m.dht.Close() != nil {

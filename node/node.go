@@ -92,7 +92,7 @@ func New(ctx context.Context, cfg Config) (started *Node, err error) {
 		return n, err
 	}
 	n.paths = newPaths(
-		&relay.Builder{Network: ownNetwork{neighbours{t: n.mesh.t}}, NetworkName: network, Log: cfg.Log}, n.mesh.view, n.mesh.chooser)
+		&relay.Builder{Network: ownNetwork{neighbours{t: n.mesh.t}}, NetworkName: network, Log: cfg.Log}, n.mesh.view, n.mesh.chooser, n.mesh.held)
 	if err = n.mesh.start(); err != nil {
 		return n, err
 	}

@@ -29,15 +29,16 @@ type paths struct {
 	builder *relay.Builder
 	view    *view
 	chooser *chooser
+	held    *heldRelays
 
 	mu       sync.Mutex
 	live     map[*ownPath]struct{}  // guarded by mu
 	building map[*pathInfo]struct{} // guarded by mu
 }
 
-func newPaths(b *relay.Builder, v *view, c *chooser) *paths {
+func newPaths(b *relay.Builder, v *view, c *chooser, held *heldRelays) *paths {
 	return &paths{
-		builder: b, view: v, chooser: c,
+		builder: b, view: v, chooser: c, held: held,
 		live: make(map[*ownPath]struct{}), building: make(map[*pathInfo]struct{}),
 	}
 }
@@ -132,6 +133,7 @@ func (b *paths) through(ctx context.Context, purpose string, hops []wire.Descrip
 		var hop *relay.HopError
 		if errors.As(err, &hop) && hop.Index < len(hops) && ctx.Err() == nil {
 			b.view.failed(hops[hop.Index].Node)
+			b.held.failed(hops[hop.Index].Node)
 			b.chooser.built(hops, hop, own)
 		}
 		return nil, err

@@ -196,7 +196,7 @@ func (p *prober) probe(to peer.ID, own []string, relays map[peer.ID][]string, ot
 	}
 	slices.Sort(l.Known)
 
-	ask := appendExchange(nil, kindAsk, nil)
+	ask := appendExchange(nil, exchange{kind: kindAsk})
 	b, how := p.ask(to, string(p.protos.descriptors), ask)
 	if how == "answer" {
 		how = p.describe(to, b, relays)
@@ -285,12 +285,12 @@ func (p *prober) readIdentify(l *learned, to peer.ID, raw []byte, own []string) 
 
 // describe tells what an answer about relays holds.
 func (p *prober) describe(to peer.ID, b []byte, relays map[peer.ID][]string) string {
-	_, ds, err := readExchange(bytes.NewReader(b))
+	e, err := readExchange(bytes.NewReader(b))
 	if err != nil {
 		return "bad answer"
 	}
 	self := "without its own"
-	for _, d := range ds {
+	for _, d := range e.ds {
 		id, err := peerOf(d.Node)
 		if err != nil {
 			return "bad answer"

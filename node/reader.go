@@ -96,7 +96,11 @@ func (r *route) Session() wire.SessionNumber { return r.number }
 func (r *route) Dial(ctx context.Context, first []byte) (io.ReadWriteCloser, error) {
 	path, own, err := r.f.own.path(ctx, r.root, func(ctx context.Context) (*ownPath, error) {
 		return r.f.paths.build(ctx, purposeRead, &r.gateway, func() ([]wire.Descriptor, error) {
-			return r.f.paths.chooser.path(r.f.hops, false, r.gateway)
+			hops, err := r.f.paths.chooser.path(r.f.hops, false, r.gateway)
+			if err != nil {
+				return nil, err
+			}
+			return r.f.paths.held.insert(hops), nil
 		})
 	})
 	if err != nil {

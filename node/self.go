@@ -34,11 +34,8 @@ func (o *ownDescriptor) refresh() {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(addrs) == 0 || onion == nil {
-		o.ok = false
-		return
-	}
-	if o.ok && *o.desc.Onion == *onion && slices.Equal(o.desc.Addrs, addrs) {
+	o.ok = len(addrs) > 0 && onion != nil
+	if onion == nil || o.desc.Onion != nil && *o.desc.Onion == *onion && slices.Equal(o.desc.Addrs, addrs) {
 		return
 	}
 	issued := o.now().Truncate(time.Second)
@@ -47,8 +44,17 @@ func (o *ownDescriptor) refresh() {
 	}
 	d := wire.Descriptor{Onion: onion, Flags: flags, Issued: issued, Expires: expires.Truncate(time.Second), Addrs: addrs}
 	if d.Sign(o.t.key, o.t.network) == nil {
-		o.desc, o.ok = d, true
+		o.desc = d
 	}
+}
+
+// held returns the descriptor without addresses, for the neighbours that this
+// node keeps connections to; false while it can be dialled, does not know that
+// yet, or does not relay.
+func (o *ownDescriptor) held() (wire.Descriptor, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.desc, o.desc.Onion != nil && !o.ok && o.t.reach.String() == Private
 }
 
 // get returns the descriptor; false while this node cannot be dialled or does

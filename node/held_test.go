@@ -1,0 +1,179 @@
+package node
+
+import (
+	"bytes"
+	"crypto/rand"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"wanderfs/cache/chunk"
+	"wanderfs/relay/wire"
+)
+
+// testHeld is a relay that nobody can dial, with its record.
+func testHeld(t testing.TB, seed int, through ...wire.NodeID) wire.Held {
+	t.Helper()
+	key := testKey(seed)
+	d := testRelay(seed, "10.1.0.1:1", 0, time.Now())
+	d.Addrs = nil
+	if err := d.Sign(key, testNetwork); err != nil {
+		t.Fatal(err)
+	}
+	slices.SortFunc(through, func(a, b wire.NodeID) int { return bytes.Compare(a[:], b[:]) })
+	h := wire.Held{Desc: d, Through: [wire.HeldThrough]wire.NodeID(through)}
+	if err := h.Sign(key, testNetwork); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// A relay that nobody can dial is believed when both of its neighbours tell of
+// it, and stands behind one of them only, in the third place or later.
+func TestHeldRelays(t *testing.T) {
+	m := startMesh(t, labConfig(t))
+	r := newHeldRelays(m.t, testView(nil), m.self, m.chooser)
+	r.share = 1
+	now := time.Now()
+	var hops []wire.Descriptor
+	for i := range 5 {
+		hops = append(hops, testRelay(10+i, "10.1.0.1:1", 0, now))
+	}
+	a, b, other := hops[1].Node, hops[4].Node, hops[2].Node
+	h := testHeld(t, 3, a, b)
+	same := func(got []wire.Descriptor) bool {
+		return slices.EqualFunc(got, hops, func(x, y wire.Descriptor) bool { return x.Node == y.Node })
+	}
+	for _, from := range []wire.NodeID{other, h.Desc.Node, a} {
+		if r.add(h, from) {
+			t.Error("tells of a relay that holds no connection here")
+		}
+	}
+	if !same(r.insert(hops)) {
+		t.Error("one neighbour's word was enough")
+	}
+	forged := h
+	forged.Through[0][5] ^= 1
+	r.add(forged, b)
+	if len(r.known) != 1 || !same(r.insert(hops)) {
+		t.Error("took a forged record")
+	}
+	r.add(h, b)
+	places := map[int]bool{}
+	for range 200 {
+		got := r.insert(hops)
+		for i := range got {
+			if got[i].Node == h.Desc.Node {
+				places[i] = true
+				got[i] = hops[i]
+			}
+		}
+		if !same(got) {
+			t.Fatal("changed another place, too")
+		}
+	}
+	if want := map[int]bool{2: true}; len(places) != 1 || !places[2] {
+		t.Errorf("got places %v, want %v", places, want)
+	}
+	entryAndOne := []wire.Descriptor{hops[1], hops[0]}
+	if got := r.insert(entryAndOne); got[1].Node != hops[0].Node {
+		t.Error("took the second place")
+	}
+	r.failed(h.Desc.Node)
+	if !same(r.insert(hops)) {
+		t.Error("took one that has just failed")
+	}
+	r.now = func() time.Time { return h.Desc.Expires }
+	r.tend()
+	if len(r.known) != 0 || len(r.per) != 0 {
+		t.Errorf("%d expired records are kept, %d counts", len(r.known), len(r.per))
+	}
+}
+
+// One neighbour cannot fill the memory with relays that it makes up.
+func TestHeldRelaysAreBounded(t *testing.T) {
+	m := startMesh(t, labConfig(t))
+	r := newHeldRelays(m.t, testView(nil), m.self, m.chooser)
+	a, b := testRelay(10, "10.1.0.1:1", 0, time.Now()).Node, testRelay(11, "10.1.0.1:1", 0, time.Now()).Node
+	for i := range maxPerHold + 20 {
+		r.add(testHeld(t, 20+i, a, b), a)
+	}
+	if len(r.known) != maxPerHold || r.per[a] != maxPerHold {
+		t.Errorf("got %d, want %d", len(r.known), maxPerHold)
+	}
+}
+
+// Nodes that nobody can dial relay for a reader, over connections that they
+// hold to the relay before them.
+func TestUndialableNodesRelay(t *testing.T) {
+	boot := labNet(t, 10)
+	private := func(c *Config) { c.Reachability = Private }
+	var quiet []*Node
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			n := labNode(t, boot, private)
+			mu.Lock()
+			defer mu.Unlock()
+			quiet = append(quiet, n)
+		})
+	}
+	wg.Wait()
+	pub, reader := labNode(t, boot, private), labNode(t, boot, private)
+	reader.mesh.held.share = 1
+	eventually(t, 60*time.Second, "the reader to know of relays that nobody can dial", func() bool {
+		h := reader.mesh.held
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		n := 0
+		for _, q := range quiet {
+			if k := h.known[q.mesh.t.id]; k != nil && k.said == [wire.HeldThrough]bool{true, true} {
+				n++
+			}
+		}
+		return n == len(quiet)
+	})
+	for _, q := range quiet {
+		if _, ok := q.mesh.self.get(); ok || len(q.Status().Addrs) > 0 || q.Status().SuperNode {
+			t.Error("a node that nobody can dial tells addresses")
+		}
+		for _, id := range q.mesh.held.own.Through {
+			if q.mesh.chooser.pinned(id) {
+				t.Error("a node names a relay that its own paths are pinned to")
+			}
+		}
+	}
+	carried := func() (n uint64) {
+		for _, q := range append(quiet, pub) {
+			n += q.relay.Stats().Bytes
+		}
+		return n
+	}
+	const want = 256 << 10 // more than set-ups take
+	for i := 0; carried() < want; i++ {
+		if i == 10 {
+			t.Fatalf("nodes that cannot be dialled have carried %d bytes of ten files, want %d", carried(), want)
+		}
+		content := make([]byte, 1<<20)
+		rand.Read(content)
+		name := string(rune('a'+i)) + " grey seal.bin"
+		if err := os.WriteFile(filepath.Join(pub.Share().Dir(), name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var ref chunk.Ref
+		eventually(t, 60*time.Second, "the file to be published", func() bool {
+			s := pub.Share().State(name)
+			ref = s.Ref
+			return s.Phase == "published"
+		})
+		got, err := readAll(t.Context(), reader, ref)
+		if err != nil || !bytes.Equal(got, content) {
+			t.Fatalf("got %d bytes and %v, want %d", len(got), err, len(content))
+		}
+	}
+	t.Logf("%d bytes carried by nodes that nobody can dial", carried())
+}
