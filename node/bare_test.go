@@ -189,7 +189,7 @@ func newBareNode(role string) (*bareNode, error) {
 	}
 	n := &bareNode{m: m, b: &relay.Builder{Network: neighbours{t: m.t}, NetworkName: network}}
 	if role == bareRelay {
-		r, err := relay.New(relay.Config{Identity: key, NetworkName: network, Far: echoStore{}, Network: neighbours{t: m.t}})
+		r, err := relay.New(relay.Config{Identity: key, NetworkName: network, Far: echoFar{}, Network: neighbours{t: m.t}})
 		if err != nil {
 			return nil, err
 		}

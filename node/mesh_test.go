@@ -42,11 +42,18 @@ func (e echoRelay) Serve(l relay.Link) {
 
 type echoStore struct{}
 
-func (echoStore) Answer(_ context.Context, req []byte) ([]byte, error) {
+func (echoStore) Answer(_ context.Context, _ wire.NodeID, req []byte) ([]byte, error) {
 	if string(req) == "refuse" {
 		return nil, fmt.Errorf("refused")
 	}
 	return append([]byte("re: "), req...), nil
+}
+
+// echoFar is echoStore at a path's far end.
+type echoFar struct{}
+
+func (echoFar) Answer(ctx context.Context, req []byte) ([]byte, error) {
+	return echoStore{}.Answer(ctx, wire.NodeID{}, req)
 }
 
 func labConfig(t *testing.T) meshConfig {

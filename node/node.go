@@ -121,7 +121,9 @@ func (n *Node) serveOthers(network string) (err error) {
 	}); err != nil {
 		return fmt.Errorf("start relay: %w", err)
 	}
-	n.mesh.serve(n.relay, n.store)
+	n.mesh.serve(n.relay, index.NewServer(index.ServerConfig{
+		Holder: n.store, Router: n.mesh.router, Self: n.mesh.t.id, Network: network,
+	}))
 	return nil
 }
 

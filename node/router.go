@@ -32,9 +32,9 @@ const (
 
 var errIndexMessage = errors.New("bad index message")
 
-// answerer answers index requests; satisfied by *index.Store.
+// answerer answers index requests of a neighbour; satisfied by *index.Server.
 type answerer interface {
-	Answer(ctx context.Context, req []byte) ([]byte, error)
+	Answer(ctx context.Context, from wire.NodeID, req []byte) ([]byte, error)
 }
 
 // router finds super nodes and talks to them. It satisfies index.Router and is
@@ -61,53 +61,111 @@ func (p place) distance(q place) (d place) {
 	return d
 }
 
-// Nearest returns up to n super nodes by their distance to key, nearest first.
-// In a network larger than the view it asks the DHT.
-func (r *router) Nearest(ctx context.Context, key [32]byte, n int) ([]wire.NodeID, error) {
-	type candidate struct {
-		id wire.NodeID
-		d  place
+// nearby gathers super nodes and orders them by their distance to a key.
+type nearby struct {
+	target place
+	seen   map[wire.NodeID]bool
+	all    []candidate
+}
+
+type candidate struct {
+	id wire.NodeID
+	d  place
+}
+
+func (b *nearby) add(id wire.NodeID) {
+	p, err := peerOf(id)
+	if err != nil || b.seen[id] {
+		return
 	}
-	target := placeKey(key)
-	seen := make(map[wire.NodeID]bool)
-	var all []candidate
-	add := func(id wire.NodeID) {
-		p, err := peerOf(id)
-		if err != nil || seen[id] {
-			return
-		}
-		seen[id] = true
-		all = append(all, candidate{id, placeOf(p).distance(target)})
+	b.seen[id] = true
+	b.all = append(b.all, candidate{id, placeOf(p).distance(b.target)})
+}
+
+func (b *nearby) first(n int) []wire.NodeID {
+	slices.SortFunc(b.all, func(a, b candidate) int { return bytes.Compare(a.d[:], b.d[:]) })
+	out := make([]wire.NodeID, 0, n)
+	for _, c := range b.all[:min(n, len(b.all))] {
+		out = append(out, c.id)
 	}
+	return out
+}
+
+// viewed starts with what the view knows, and this node itself.
+func (r *router) viewed(key [32]byte) *nearby {
+	b := &nearby{target: placeKey(key), seen: make(map[wire.NodeID]bool)}
 	for _, d := range r.view.usable() {
 		if d.Super() {
-			add(d.Node)
+			b.add(d.Node)
 		}
 	}
 	if own, ok := r.self.get(); ok && own.Super() && r.store != nil {
-		add(own.Node)
+		b.add(own.Node)
 	}
-	if len(all) > wholeView || len(all) < n && r.dht.RoutingTable().Size() > len(all) {
-		ctx, cancel := context.WithTimeout(ctx, nearestTimeout)
-		peers, _ := r.dht.GetClosestPeers(ctx, string(key[:])) // what the view knows still counts
-		cancel()
-		for _, p := range peers {
-			if id, err := nodeOf(p); err == nil {
-				if _, listed := r.view.lookup(id); !listed || !r.view.dead(id) {
-					add(id)
-				}
+	return b
+}
+
+// addPeers adds peers of the DHT, which are all super nodes.
+func (r *router) addPeers(b *nearby, peers []peer.ID) {
+	for _, p := range peers {
+		if id, err := nodeOf(p); err == nil {
+			if _, listed := r.view.lookup(id); !listed || !r.view.dead(id) {
+				b.add(id)
 			}
 		}
 	}
-	slices.SortFunc(all, func(a, b candidate) int { return bytes.Compare(a.d[:], b.d[:]) })
-	out := make([]wire.NodeID, 0, n)
-	for _, c := range all[:min(n, len(all))] {
-		out = append(out, c.id)
+}
+
+// Nearest returns up to n super nodes by their distance to key, nearest first.
+// In a network larger than the view it asks the DHT.
+func (r *router) Nearest(ctx context.Context, key [32]byte, n int) ([]wire.NodeID, error) {
+	b := r.viewed(key)
+	if len(b.all) > wholeView || len(b.all) < n && r.dht.RoutingTable().Size() > len(b.all) {
+		ctx, cancel := context.WithTimeout(ctx, nearestTimeout)
+		peers, _ := r.dht.GetClosestPeers(ctx, string(key[:])) // what the view knows still counts
+		cancel()
+		r.addPeers(b, peers)
 	}
+	out := b.first(n)
 	if len(out) == 0 {
 		return nil, errors.New("no super node known")
 	}
 	return out, nil
+}
+
+// Known returns what Nearest would without asking anybody: from the view and
+// the DHT's routing table.
+func (r *router) Known(key [32]byte, n int) []wire.NodeID {
+	b := r.viewed(key)
+	r.addPeers(b, r.dht.RoutingTable().NearestPeers(b.target[:], n))
+	return b.first(n)
+}
+
+// Reach connects to a super node.
+func (r *router) Reach(ctx context.Context, to wire.NodeID) error {
+	if to == r.t.id {
+		if r.store == nil {
+			return errUnreachable
+		}
+		return nil
+	}
+	var err error
+	if d, ok := r.view.lookup(to); ok {
+		err = r.t.connect(ctx, d)
+	} else {
+		var p peer.ID
+		if p, err = peerOf(to); err != nil {
+			return err
+		}
+		_, err = r.t.Network().DialPeer(ctx, p)
+	}
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() == nil {
+		r.view.failed(to)
+	}
+	return errUnreachable
 }
 
 // Ask sends req to a super node and returns its answer.
@@ -119,7 +177,7 @@ func (r *router) Ask(ctx context.Context, to wire.NodeID, req []byte) ([]byte, e
 		if r.store == nil {
 			return nil, errUnreachable
 		}
-		return r.store.Answer(ctx, req)
+		return r.store.Answer(ctx, to, req)
 	}
 	ctx, cancel := context.WithTimeout(ctx, indexTimeout)
 	defer cancel()
@@ -178,7 +236,12 @@ func (r *router) serve(ctx context.Context, s network.Stream) {
 		s.Reset()
 		return
 	}
-	ans, err := r.store.Answer(ctx, req)
+	from, err := nodeOf(s.Conn().RemotePeer())
+	if err != nil {
+		s.Reset()
+		return
+	}
+	ans, err := r.store.Answer(ctx, from, req)
 	if err != nil || writeMessage(s, ans) != nil {
 		s.Reset()
 		return

@@ -2,7 +2,9 @@ package index
 
 import (
 	"context"
+	"crypto/rand"
 	"log/slog"
+	mrand "math/rand/v2"
 	"time"
 
 	"wanderfs/relay/wire"
@@ -13,8 +15,13 @@ type Router interface {
 	// Nearest returns up to n super nodes, the nearest to key first. It may
 	// include the node itself.
 	Nearest(ctx context.Context, key [32]byte, n int) ([]wire.NodeID, error)
-	// Ask sends a request to one super node's Store and returns its answer.
+	// Ask sends a request to one super node's Server and returns its answer.
 	Ask(ctx context.Context, to wire.NodeID, req []byte) ([]byte, error)
+	// Known is Nearest without asking anybody. It may return none.
+	Known(key [32]byte, n int) []wire.NodeID
+	// Reach connects to a super node, if that is not the case already. An
+	// error says that it is dead, or too slow for ctx.
+	Reach(ctx context.Context, to wire.NodeID) error
 }
 
 // FarConfig configures a Far. Only Router has no default.
@@ -29,8 +36,17 @@ type FarConfig struct {
 	Ask      time.Duration // for one super node's answer; default 4 s
 	Widen    time.Duration // first answers awaited before more are asked; default 700 ms
 	Grace    time.Duration // for stragglers once enough have answered; default 1 s
-	Total    time.Duration // for one request, half of it for finding super nodes; default 30 s
+	Total    time.Duration // for one put, half of it for finding super nodes; default 30 s
+	TotalGet time.Duration // for one get, walking included; default 9 s, within a look-up's 10 s
 	Log      *slog.Logger  // nil is silence
+
+	// When the nearest super nodes do not know, a get walks on.
+	Walkers   int           // ways it takes at the same time; default 4; less than 0: it does not walk
+	TTL       int           // super nodes on each way; up to 2 more by chance; default 8, at most 10
+	Walk      time.Duration // for walking; default 7 s
+	WalkAfter time.Duration // it begins, with some of the nearest still silent; default 1.2 s
+	Reach     time.Duration // for the first super node of a way to be reached; default 700 ms
+	Walks     int           // gets that walk at the same time; default 16
 }
 
 // Far answers at a path's far end: it finds the super nodes nearest to an
@@ -39,6 +55,10 @@ type FarConfig struct {
 type Far struct {
 	cfg   FarConfig
 	slots chan struct{}
+	walks chan struct{}
+	// newWalk gives a walk its id and up to extraTTL more steps, both random
+	// but in tests.
+	newWalk func() (walkID, int)
 }
 
 // NewFar makes a Far.
@@ -57,15 +77,31 @@ func NewFar(cfg FarConfig) *Far {
 	num(&cfg.First, 3)
 	num(&cfg.Requests, 64)
 	num(&cfg.Parallel, 8)
+	num(&cfg.TTL, 8)
+	num(&cfg.Walks, 16)
+	if cfg.Walkers == 0 {
+		cfg.Walkers = 4
+	}
+	cfg.TTL = min(cfg.TTL, maxTTL-extraTTL)
 	dur(&cfg.Lookup, 6*time.Second)
 	dur(&cfg.Ask, 4*time.Second)
 	dur(&cfg.Widen, 700*time.Millisecond)
 	dur(&cfg.Grace, time.Second)
 	dur(&cfg.Total, 30*time.Second)
+	dur(&cfg.TotalGet, 9*time.Second)
+	dur(&cfg.Walk, 7*time.Second)
+	dur(&cfg.WalkAfter, 1200*time.Millisecond)
+	dur(&cfg.Reach, 700*time.Millisecond)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Far{cfg: cfg, slots: make(chan struct{}, cfg.Requests)}
+	return &Far{
+		cfg: cfg, slots: make(chan struct{}, cfg.Requests), walks: make(chan struct{}, cfg.Walks),
+		newWalk: func() (id walkID, more int) {
+			rand.Read(id[:]) // never fails
+			return id, mrand.IntN(extraTTL + 1)
+		},
+	}
 }
 
 // Answer answers one put or get of an asker. It returns after its own
@@ -80,7 +116,11 @@ func (f *Far) Answer(ctx context.Context, req []byte) ([]byte, error) {
 	if len(req) < 2 {
 		return nil, wire.ErrMalformed
 	}
-	ctx, cancel := context.WithTimeout(ctx, f.cfg.Total)
+	total := f.cfg.Total
+	if req[1] == opGet {
+		total = f.cfg.TotalGet
+	}
+	ctx, cancel := context.WithTimeout(ctx, total)
 	defer cancel()
 	switch req[1] {
 	case opPut:

@@ -37,7 +37,7 @@ func TestReplicas(t *testing.T) {
 // when they do not.
 func TestFirstThenAll(t *testing.T) {
 	r := newTestRouter(t, 10, StoreConfig{})
-	f := NewFar(FarConfig{Router: r, Network: testNet, Widen: time.Hour})
+	f := NewFar(FarConfig{Router: r, Network: testNet, Widen: time.Hour, WalkAfter: time.Hour, Walkers: -1})
 	a := &farAsker{f: f}
 	publish(t, a, item("agreed"))
 	ask := func() (asked int64, found int) {
@@ -180,6 +180,10 @@ type failRouter struct{}
 
 func (failRouter) Nearest(context.Context, [32]byte, int) ([]wire.NodeID, error) {
 	return nil, errors.New("nobody")
+}
+func (failRouter) Known([32]byte, int) []wire.NodeID { return nil }
+func (failRouter) Reach(context.Context, wire.NodeID) error {
+	return errors.New("nobody")
 }
 func (failRouter) Ask(context.Context, wire.NodeID, []byte) ([]byte, error) {
 	return nil, errors.New("nobody")

@@ -17,7 +17,8 @@ var ErrNoSuperNode = errors.New("no super node answered")
 
 // get asks the nearest super nodes and merges what they hold. It begins with
 // First of them and widens to Replicas when they fail, hold nothing, are late
-// or disagree.
+// or disagree. When none of them has a record, or none answers, the request
+// walks on.
 func (f *Far) get(ctx context.Context, g getRequest, req []byte) (getAnswer, error) {
 	nodes, err := f.nearest(ctx, g.Addr)
 	if err != nil {
@@ -31,40 +32,99 @@ func (f *Far) get(ctx context.Context, g getRequest, req []byte) (getAnswer, err
 	defer wg.Wait()
 	defer cancel()
 
-	results := make(chan *getAnswer, len(nodes)) // nil: failed; never closed
+	type reply struct {
+		from wire.NodeID
+		a    *getAnswer // nil: failed
+	}
+	results := make(chan reply, len(nodes)) // never closed
 	started := 0
 	start := func(n int) {
 		for ; started < min(n, len(nodes)); started++ {
 			to := nodes[started]
-			wg.Go(func() { results <- f.getFrom(ctx, to, g, req) })
+			wg.Go(func() { results <- reply{to, f.getFrom(ctx, to, g, req)} })
 		}
 	}
 	start(f.cfg.First)
 	widen := time.NewTimer(f.cfg.Widen)
 	defer widen.Stop()
-	var grace <-chan time.Time
-	var got []getAnswer
-	ended := 0
-wait:
-	for ended < started {
+	late := time.NewTimer(f.cfg.WalkAfter)
+	defer late.Stop()
+	var (
+		grace   <-chan time.Time
+		got     []getAnswer
+		lived   []wire.NodeID // answered
+		ended   int
+		found   bool // a record
+		walked  = make(chan walkEnd, max(0, f.cfg.Walkers))
+		walking = -1 // walkers under way; -1: not begun
+	)
+	take := func(a getAnswer) {
+		got = append(got, a)
+		found = found || len(a.Records) > 0
+	}
+	hasten := func() {
+		if grace == nil {
+			t := time.NewTimer(f.cfg.Grace) // it is collected, and ctx ends soon
+			grace = t.C
+		}
+	}
+	walk := func() {
+		if walking < 0 && !found {
+			start(len(nodes))
+			walking = f.walk(ctx, &wg, g, nodes, lived, walked)
+			grace = nil
+		}
+	}
+	for {
+		if ended == started {
+			if started == len(nodes) {
+				walk()
+			}
+			if walking <= 0 {
+				break
+			}
+		}
+		if walking == 0 && len(got) >= f.cfg.First {
+			break // the rest would have answered by now
+		}
+		over := false
 		select {
-		case a := <-results:
+		case r := <-results:
 			ended++
-			if a != nil {
-				got = append(got, *a)
+			if r.a != nil {
+				lived = append(lived, r.from)
+				take(*r.a)
 			}
 			switch {
-			case started < len(nodes) && (a == nil || ended == started && !agree(got)):
+			case started < len(nodes) && (r.a == nil || ended == started && !agree(got)):
 				start(len(nodes))
-			case started > f.cfg.First && len(got) >= f.cfg.First && grace == nil:
-				t := time.NewTimer(f.cfg.Grace)
-				defer t.Stop()
-				grace = t.C
+			case walking >= 0 && found, walking < 0 && started > f.cfg.First && len(got) >= f.cfg.First:
+				hasten()
+			}
+		case a := <-walked:
+			walking--
+			if a.Status == walkFound {
+				take(a.Got)
+				hasten()
+			} else if a.heard && len(got) == 0 {
+				take(getAnswer{}) // somebody near the key lives, and does not know
 			}
 		case <-widen.C:
 			start(len(nodes))
+		case <-late.C:
+			if found {
+				hasten()
+			} else {
+				walk()
+			}
 		case <-grace:
-			break wait
+			if over = found; !over {
+				walk()
+				over = walking <= 0
+			}
+		}
+		if over {
+			break
 		}
 	}
 	if len(got) == 0 {
@@ -85,7 +145,7 @@ func (f *Far) getFrom(ctx context.Context, to wire.NodeID, g getRequest, req []b
 		return nil
 	}
 	for _, r := range a.Records {
-		if r.Kind() != g.Kind || r.Address() != g.Addr || !g.accepts(r) {
+		if !g.fits(r) {
 			return nil
 		}
 		if g.Kind == GroupInfo && r.Verify(f.cfg.Network) != nil {

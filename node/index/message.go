@@ -13,6 +13,8 @@ const MaxMessage = 512 << 10
 const (
 	opPut = 1
 	opGet = 2
+	// opWalk is a get that is passed on from super node to super node.
+	opWalk = 3
 	// opAnswer is added to the op in answers.
 	opAnswer = 0x80
 
@@ -92,6 +94,11 @@ func parseGet(b []byte) (getRequest, error) {
 		}
 	}
 	return g, nil
+}
+
+// fits reports whether r is an answer to g.
+func (g getRequest) fits(r Record) bool {
+	return r.Kind() == g.Kind && r.Address() == g.Addr && g.accepts(r)
 }
 
 // accepts reports whether a record of the right address passes the filters.

@@ -29,6 +29,7 @@ type testRouter struct {
 	mu     sync.Mutex
 	nodes  []wire.NodeID
 	stores map[wire.NodeID]*Store
+	server map[wire.NodeID]*Server
 	dead   map[wire.NodeID]bool // asks hang until their deadline
 	lies   map[wire.NodeID]func(req []byte) ([]byte, error)
 	asks   atomic.Int64
@@ -37,7 +38,7 @@ type testRouter struct {
 func newTestRouter(t testing.TB, n int, cfg StoreConfig) *testRouter {
 	t.Helper()
 	dir := t.TempDir()
-	r := &testRouter{stores: map[wire.NodeID]*Store{}, dead: map[wire.NodeID]bool{}, lies: map[wire.NodeID]func([]byte) ([]byte, error){}}
+	r := &testRouter{server: map[wire.NodeID]*Server{}, stores: map[wire.NodeID]*Store{}, dead: map[wire.NodeID]bool{}, lies: map[wire.NodeID]func([]byte) ([]byte, error){}}
 	for i := range n {
 		c := cfg
 		c.Network = testNet
@@ -54,11 +55,16 @@ func newTestRouter(t testing.TB, n int, cfg StoreConfig) *testRouter {
 		id := wire.NodeID(mac([32]byte{}, []byte{byte(i), byte(i >> 8)}))
 		r.nodes = append(r.nodes, id)
 		r.stores[id] = s
+		r.server[id] = NewServer(ServerConfig{Holder: s, Router: r, Self: id, Network: testNet, Reach: 50 * time.Millisecond})
 	}
 	return r
 }
 
 func (r *testRouter) Nearest(_ context.Context, key [32]byte, n int) ([]wire.NodeID, error) {
+	return r.Known(key, n), nil
+}
+
+func (r *testRouter) Known(key [32]byte, n int) []wire.NodeID {
 	nodes := slices.Clone(r.nodes)
 	slices.SortFunc(nodes, func(a, b wire.NodeID) int {
 		for i := range key {
@@ -68,13 +74,24 @@ func (r *testRouter) Nearest(_ context.Context, key [32]byte, n int) ([]wire.Nod
 		}
 		return 0
 	})
-	return nodes[:min(n, len(nodes))], nil
+	return nodes[:min(n, len(nodes))]
+}
+
+func (r *testRouter) Reach(ctx context.Context, to wire.NodeID) error {
+	r.mu.Lock()
+	dead := r.dead[to]
+	r.mu.Unlock()
+	if dead {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return nil
 }
 
 func (r *testRouter) Ask(ctx context.Context, to wire.NodeID, req []byte) ([]byte, error) {
 	r.asks.Add(1)
 	r.mu.Lock()
-	dead, lie, s := r.dead[to], r.lies[to], r.stores[to]
+	dead, lie, s := r.dead[to], r.lies[to], r.server[to]
 	r.mu.Unlock()
 	if dead {
 		<-ctx.Done()
@@ -83,7 +100,7 @@ func (r *testRouter) Ask(ctx context.Context, to wire.NodeID, req []byte) ([]byt
 	if lie != nil {
 		return lie(req)
 	}
-	return s.Answer(ctx, req)
+	return s.Answer(ctx, wire.NodeID{}, req)
 }
 
 func (r *testRouter) kill(ids ...wire.NodeID) {
@@ -248,7 +265,7 @@ func TestDeadSuperNodes(t *testing.T) {
 	if got := names(search(t, a, "survivor")); !slices.Equal(got, []string{"survivor"}) {
 		t.Errorf("got %q, want the item", got)
 	}
-	r.kill(near...)
+	r.kill(r.nodes...)
 	q, _ := ParseQuery("survivor")
 	if _, err := Search(t.Context(), testNet, a, q); !errors.Is(err, ErrNoSuperNode) {
 		t.Errorf("all dead: got %v, want ErrNoSuperNode", err)
