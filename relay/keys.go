@@ -20,6 +20,10 @@ var (
 // clocks differ, and packets travel.
 const onionSlack = 5 * time.Minute // ours; any value works
 
+// onionLeast is how old a key is at least when the next one is made because no
+// more packets can be remembered under it.
+const onionLeast = 5 * time.Minute // ours; any value works
+
 // onionKeys are a relay's onion keys. Safe for concurrent use.
 //
 //	made         + 1 h                  + 2 h
@@ -63,14 +67,17 @@ func (o *onionKeys) turnLocked() error {
 		o.keys[n-1] = nil
 		o.keys = o.keys[:n-1]
 	}
-	if len(o.keys) > 0 && now.Sub(o.keys[0].made) < wire.OnionTurn {
-		return nil
+	if len(o.keys) > 0 {
+		age := now.Sub(o.keys[0].made)
+		if age < onionLeast || age < wire.OnionTurn && !o.keys[0].seen.full() {
+			return nil
+		}
 	}
 	k, err := wire.NewPrivateKey()
 	if err != nil {
 		return err
 	}
-	o.keys = append([]*onionKey{{key: k, made: now, seen: newReplays(o.replays)}}, o.keys...)
+	o.keys = append([]*onionKey{{key: k, made: now, seen: newReplays(o.replays)}}, o.keys[:min(1, len(o.keys))]...)
 	return nil
 }
 
@@ -157,6 +164,13 @@ func (r *replays) has(id []byte) bool {
 	defer r.mu.Unlock()
 	_, ok := r.seen[k]
 	return ok
+}
+
+// full reports whether no more are taken.
+func (r *replays) full() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.seen) >= r.max
 }
 
 // add remembers a handshake; errReplay if another was quicker. When too many

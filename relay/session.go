@@ -10,7 +10,7 @@ import (
 )
 
 // maxGreetings is how many readers' first messages a session takes in its life.
-const maxGreetings = 1 << 18 // ours; 2 MiB and what a map costs
+const maxGreetings = 1 << 20 // ours; more than three gateways let through in the longest life
 
 // Session is a pseudonym under which one publishes or reads for a while. Its
 // keys are never on disk.

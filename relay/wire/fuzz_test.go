@@ -125,44 +125,62 @@ func FuzzReply(f *testing.F) {
 	})
 }
 
-// FuzzPacket feeds whole packets to a relay: only what was sealed opens.
+// FuzzPacket feeds whole packets to a relay, and its own with bytes changed:
+// only what was sealed opens. Each process of the fuzzer has its own keys.
 func FuzzPacket(f *testing.F) {
 	ds, keys := setupHops(f, 2)
 	p, _, err := NewSetup("test", ds)
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(p)
-	f.Add(p[:100])
-	f.Fuzz(func(t *testing.T, c []byte) {
-		if _, err := OpenSetup("test", ds[0].Node, keys[0], c); err == nil && !bytes.Equal(c, p) {
-			t.Fatal("another packet was opened")
+	f.Add(p, uint16(0), byte(0))
+	f.Add(p[:100], uint16(offBox), byte(1))
+	f.Fuzz(func(t *testing.T, c []byte, at uint16, x byte) {
+		d := bytes.Clone(p)
+		d[int(at)%len(d)] ^= x
+		for _, b := range [][]byte{c, d} {
+			if _, err := OpenSetup("test", ds[0].Node, keys[0], b); err == nil && !bytes.Equal(b, p) {
+				t.Fatal("another packet was opened")
+			}
 		}
 	})
 }
 
-// FuzzGreeting feeds first messages to a session, and answers to a reader.
+// FuzzGreeting carries first bytes to a session, changed on the way there or
+// back or not, and feeds it other bytes.
 func FuzzGreeting(f *testing.F) {
-	k := hybrid(3)
+	k, err := NewPrivateKey()
+	if err != nil {
+		f.Fatal(err)
+	}
 	keys := testSource().Keys
-	g, m1, err := NewGreeting("test", &keys, []byte("first"))
-	if err != nil {
-		f.Fatal(err)
-	}
-	m2, _, _, err := OpenGreeting("test", keys.Number(), k, m1)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(m1, m2[:])
-	f.Add(m2[:], m1)
-	f.Fuzz(func(t *testing.T, a, b []byte) {
-		if _, _, _, err := OpenGreeting("test", keys.Number(), k, a); err == nil && !bytes.Equal(a, m1) {
-			t.Fatal("another message 1 was opened")
+	keys.Key = *k.Public()
+	f.Add([]byte("first"), uint16(9), byte(0), uint16(0), byte(0))
+	f.Add([]byte{}, uint16(EncSize+1), byte(4), uint16(EncSize), byte(1))
+	f.Add(make([]byte, HelloSize), uint16(0), byte(0), uint16(3), byte(1))
+	f.Fuzz(func(t *testing.T, first []byte, at uint16, x byte, back uint16, y byte) {
+		if _, _, _, err := OpenGreeting("test", keys.Number(), k, first); err == nil {
+			t.Fatal("bytes that nobody sealed were opened")
 		}
-		if msg, err := ParseOpened(b); err == nil {
-			if _, err := g.Finish(&msg); err == nil && msg != m2 {
-				t.Fatal("another message 2 was taken")
+		g, m1, err := NewGreeting("test", &keys, first)
+		if err != nil {
+			if len(first) <= MaxFirst {
+				t.Fatal(err)
 			}
+			return
+		}
+		m1[int(at)%len(m1)] ^= x
+		m2, got, want, err := OpenGreeting("test", keys.Number(), k, m1)
+		if (err == nil) != (x == 0) || err == nil && !bytes.Equal(got, first) {
+			t.Fatalf("changed by %d: got %d first bytes and %v", x, len(got), err)
+		}
+		if err != nil {
+			return
+		}
+		m2[int(back)%len(m2)] ^= y
+		have, err := g.Finish(&m2)
+		if (err == nil) != (y == 0) || err == nil && have != want {
+			t.Fatalf("answer changed by %d: got %v", y, err)
 		}
 	})
 }
