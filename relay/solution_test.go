@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"wanderfs/relay/wire"
@@ -11,6 +12,10 @@ import (
 // TestSolutionBound: a solution serves one JOIN, of one session, on one
 // circuit, while it is fresh, at the effort that was asked.
 func TestSolutionBound(t *testing.T) {
+	synctest.Test(t, testSolutionBound) // the bucket fills with time, not with work
+}
+
+func testSolutionBound(t *testing.T) {
 	a := newLone(t)
 	a.r.limits.Joins = 5 // a bucket of 20
 	now := time.Now()
