@@ -79,3 +79,15 @@ func TestLinkResetFreesWriter(t *testing.T) {
 		t.Error("Write waits on")
 	}
 }
+
+func TestJoinEffort(t *testing.T) {
+	for set, want := range map[int]int{0: relay.DefaultEffort, -1: -1, 20: 20} {
+		c, err := Config{Data: "x", JoinEffort: set}.complete()
+		if err != nil || c.JoinEffort != want {
+			t.Errorf("%d: got %d and %v, want %d", set, c.JoinEffort, err, want)
+		}
+	}
+	if _, err := (Config{Data: "x", JoinEffort: 25}).complete(); err == nil {
+		t.Error("more than a session may ask for was taken")
+	}
+}

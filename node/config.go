@@ -11,6 +11,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"wanderfs/relay"
+	"wanderfs/relay/wire"
 )
 
 // Config says how a node runs. Data is needed; the zero value of all else is
@@ -28,6 +29,7 @@ type Config struct {
 	Reachability   string        // Auto, Public or Private; Auto
 	NoRelay        bool          // relay nothing, with a new NodeID at each start
 	UpLimit        int64         // bytes a second sent on circuits: half for own ones, half for others', see relay.Shares; 0 is no limit
+	JoinEffort     int           // bits of work that gateways ask of readers of this node's shares under load; 0: relay.DefaultEffort, negative: none
 	Limits         relay.Limits  // what others may make this node carry; those of relay.Limits
 	Reshare        bool          // offer what was read; not in this version: New refuses it
 	MDNS           bool          // look for nodes in the local network
@@ -71,6 +73,12 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.SessionLife <= 0 {
 		c.SessionLife = time.Hour
+	}
+	if c.JoinEffort == 0 {
+		c.JoinEffort = relay.DefaultEffort
+	}
+	if c.JoinEffort > wire.MaxListenEffort {
+		return c, fmt.Errorf("join-effort: more than %d", wire.MaxListenEffort)
 	}
 	if c.Reshare {
 		return c, errors.New("reshare: not possible in this version")

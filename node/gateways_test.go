@@ -86,7 +86,7 @@ func TestReaderTriesTheOtherGateways(t *testing.T) {
 		byID[n.mesh.t.id] = n
 	}
 	hidden := func(c *Config) { c.Reachability = Private }
-	pub := labNode(t, boot, func(c *Config) { hidden(c); c.UpLimit = 4 << 20 })
+	pub := labNode(t, boot, func(c *Config) { hidden(c); c.UpLimit = 11 << 20 /* a session: 4 */ })
 	reader := labNode(t, boot, hidden)
 	content, ref := shareFile(t, pub, "x.bin", 16<<20)
 	s := presentSession(pub)

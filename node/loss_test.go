@@ -22,7 +22,7 @@ func TestReadSurvivesRelays(t *testing.T) {
 		byID[n.mesh.t.id] = n
 	}
 	hidden := func(c *Config) { c.Reachability = Private }
-	pub := labNode(t, boot, func(c *Config) { hidden(c); c.UpLimit = 11 << 20 })
+	pub := labNode(t, boot, func(c *Config) { hidden(c); c.UpLimit = 11 << 20 /* a session: 4 */ })
 	reader := labNode(t, boot, hidden)
 	content, ref := shareFile(t, pub, "x.bin", 24<<20)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

@@ -146,7 +146,7 @@ func (n *Node) useNetwork(network string) {
 	n.pinner = newPinner(n.cache, n.fetch.Getter, n.cfg.Log)
 	n.search = newSearcher(network, n.lookups, n.cache, n.cfg.Log)
 	n.publish = newPublisher(network, n.share, n.lookups, &publishing{
-		paths: n.paths, view: n.mesh.view, shares: n.mesh.t.shares, hops: max(1, n.cfg.Hops-1), life: n.cfg.SessionLife,
+		paths: n.paths, view: n.mesh.view, shares: n.mesh.t.shares, effort: max(0, n.cfg.JoinEffort), hops: max(1, n.cfg.Hops-1), life: n.cfg.SessionLife,
 	}, n.cfg.Log)
 }
 

@@ -16,7 +16,7 @@ func TestRotationDuringARead(t *testing.T) {
 	const life = 6 * time.Second
 	boot := labNet(t, 8)
 	hidden := func(c *Config) { c.Reachability = Private; c.SessionLife = life }
-	pub := labNode(t, boot, func(c *Config) { hidden(c); c.UpLimit = 4 << 20 })
+	pub := labNode(t, boot, func(c *Config) { hidden(c); c.UpLimit = 11 << 20 /* a session: 4 */ })
 	reader := labNode(t, boot, hidden)
 	content, ref := shareFile(t, pub, "x.bin", 64<<20)
 

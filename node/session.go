@@ -25,6 +25,7 @@ type publishing struct {
 	paths  *paths
 	view   *view
 	shares *relay.Shares
+	effort int // bits, of puzzles for readers under load
 	hops   int // own relays of a publishing path
 	life   time.Duration
 }
@@ -69,6 +70,9 @@ type gateway struct {
 func newSession(p *publishing, serve serveFunc) (*session, error) {
 	keys, err := relay.NewSession()
 	if err != nil {
+		return nil, fmt.Errorf("new session: %w", err)
+	}
+	if err := keys.SetEffort(p.effort); err != nil {
 		return nil, fmt.Errorf("new session: %w", err)
 	}
 	s := &session{

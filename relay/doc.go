@@ -9,4 +9,11 @@
 //
 // The package knows neither sockets nor addresses: a Network makes Links, one
 // reliable ordered byte stream for each circuit and hop.
+//
+// What strangers may make a relay do and hold is in Limits, never unbounded:
+// buckets for each neighbour, a share of what is half open, turns at the
+// handshakes, and one pool of frame buffers for all circuits together, 128 MiB
+// unless said otherwise. When that is full, what has moved nothing for longest
+// goes. An idle circuit takes some 16 KiB. What a node sends for itself and
+// for others can be kept apart with Shares.
 package relay

@@ -169,10 +169,14 @@ func (s *settings) config(at string, log *slog.Logger) node.Config {
 	}
 	cacheSize, _ := parseSize(s.cacheSize) // checked by complete
 	upLimit, _ := parseSize(s.upLimit)
+	effort := s.joinEffort
+	if effort == 0 {
+		effort = -1 // none, not the default
+	}
 	return node.Config{
 		Data: s.data, Shared: s.shared, Listen: s.listen, Bootstrap: s.bootstrap, Network: s.network,
 		Hops: s.hops, CacheSize: cacheSize, CacheKeyMemory: s.cacheKey == "memory", SessionLife: s.sessionLife,
-		Reachability: s.reachability, NoRelay: s.noRelay, UpLimit: upLimit, Reshare: s.reshare, MDNS: s.mdns,
+		Reachability: s.reachability, NoRelay: s.noRelay, UpLimit: upLimit, JoinEffort: effort, Reshare: s.reshare, MDNS: s.mdns,
 		NoUPnP: s.noUPnP, Lab: s.lab, Private: private, Version: version(), Log: log,
 	}
 }

@@ -39,7 +39,7 @@ type rotated struct {
 func readWhileRotating(t *testing.T, w *world, publisherProgram string, size int64) (r rotated) {
 	t.Helper()
 	w.relays(worldRelays)
-	limit := fmt.Sprint(size / int64(rotateTime/time.Second))
+	limit := fmt.Sprint(size / int64(rotateTime/time.Second) * 8 / 3) // of which a session has 3/8
 	honest := w.program
 	w.program = publisherProgram
 	publisher := w.drive("publisher", "--reachability", "private", "--session-life", rotateLife, "--up-limit", limit)

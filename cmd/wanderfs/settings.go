@@ -35,6 +35,7 @@ type settings struct {
 	reachability      string
 	noRelay           bool
 	upLimit           string
+	joinEffort        int
 	reshare, mdns     bool
 	noUPnP            bool
 	allowOther        bool
@@ -56,6 +57,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.reachability, "reachability", "auto", "whether others can dial this node: auto, public or private")
 	f.BoolVar(&s.noRelay, "no-relay", false, "do not relay for others; also a new node identity at each start")
 	f.StringVar(&s.upLimit, "up-limit", "0", "most bytes a second that are sent: half for own sessions, half for others, never lent; 0 is no limit")
+	f.IntVar(&s.joinEffort, "join-effort", relayEffort, "bits of work that readers of what is shared here must do while many come, 0 to 24; 0 is none")
 	f.BoolVar(&s.reshare, "reshare", false, "offer what was read to others")
 	f.BoolVar(&s.mdns, "mdns", false, "find nodes in the local network; tells it that this node is here")
 	f.BoolVar(&s.noUPnP, "no-upnp", false, "do not ask the router to forward a port")
@@ -65,6 +67,8 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.IntVar(&s.lifeline, "lifeline", 0, "file descriptor whose end ends the process")
 	_ = f.MarkHidden("lifeline")
 }
+
+const relayEffort = 16 // the node's own default
 
 // fileless are the flags that only the command line may set.
 var fileless = []string{"lab", "data", "help", "lifeline"}
@@ -155,6 +159,9 @@ func (s *settings) check() error {
 	}
 	if _, err := parseSize(s.upLimit); err != nil {
 		return usagef("--up-limit: %w", err)
+	}
+	if s.joinEffort < 0 || s.joinEffort > 24 {
+		return usagef("--join-effort: not between 0 and 24")
 	}
 	if _, err := s.level(); err != nil {
 		return err

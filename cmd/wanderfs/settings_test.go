@@ -60,6 +60,7 @@ func TestBadSettingsSayWhatIsWrong(t *testing.T) {
 		{args: []string{"--cache-size", "lots"}, want: "no size"},
 		{args: []string{"--cache-size", "-1"}, want: "no size"},
 		{args: []string{"--up-limit", "9EiB"}, want: "no size"},
+		{args: []string{"--join-effort", "25"}, want: "--join-effort"},
 		{args: []string{"--reachability", "maybe"}, want: "none of"},
 		{args: []string{"--network", "a/b"}, want: "letters a-z"},
 		{args: []string{"--network", "x-lab"}, want: "-lab is kept"},
