@@ -12,7 +12,7 @@ import (
 	"wanderfs/relay/wire"
 )
 
-var many = flag.Int("circuits", 300, "circuits in the tests of memory; 10000 takes minutes")
+var many = flag.Int("held", 300, "circuits in the tests of memory; 10000 takes minutes")
 
 // roomy lets one relay have so many circuits from few neighbours, for ever.
 func roomy(n int) relay.Limits {
