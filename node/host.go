@@ -107,6 +107,10 @@ func newTransport(c hostConfig) (*transport, error) {
 		libp2p.MultiaddrResolver(noNames{}),
 		libp2p.WithDialTimeout(dialTimeout),
 	}
+	// No hole punching (DCUtR): it hands each side's address to the other, and
+	// needs a third node that passes libp2p's own relay traffic between both. Of
+	// two adjacent hops one can always be dialled, so nothing here needs it; two
+	// nodes that nobody can dial must never exchange a packet.
 	if c.Lab { // its addresses are not public; nobody is asked about them
 		opts = append(opts, libp2p.NonPublicAddrPublishing(true), libp2p.DisableIdentifyAddressDiscovery())
 	} else {

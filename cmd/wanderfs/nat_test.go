@@ -3,9 +3,11 @@ package main
 import (
 	stdbytes "bytes"
 	"crypto/rand"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -59,12 +61,17 @@ func (w *world) in(ns string, args ...string) {
 	}
 }
 
+// alwaysHeld makes a reader put relays that nobody can dial into its paths
+// whenever one fits.
+var alwaysHeld = change{"node/held.go", "heldShare  = 4 ", "heldShare  = 1 "}
+
 // TestBothEndsBehindNAT lets two nodes behind masquerading routers find out
 // that nobody can dial them; one shares, the other reads, both ways.
 func TestBothEndsBehindNAT(t *testing.T) {
 	w := newOpenWorld(t, 0)
 	w.behindNAT("publisher")
 	w.behindNAT("reader")
+	w.behindNAT("masked")
 	w.wall("walled") // a public address, and a firewall
 	auto := w.flags
 	w.flags = append(w.flags[:len(w.flags):len(w.flags)], "--reachability", "public")
@@ -74,8 +81,12 @@ func TestBothEndsBehindNAT(t *testing.T) {
 
 	start := time.Now()
 	open, walled := w.start("open", false), w.start("walled", false)
-	publisher, reader := w.start("publisher", true), w.start("reader", true)
-	for c, want := range map[*child]string{open: "public", walled: "private", publisher: "private", reader: "private"} {
+	masked, publisher := w.start("masked", false), w.start("publisher", true)
+	honest := w.program
+	w.program = build(t, alwaysHeld)
+	reader := w.start("reader", true)
+	w.program = honest
+	for c, want := range map[*child]string{open: "public", walled: "private", masked: "private", publisher: "private", reader: "private"} {
 		s := w.await(c, "its reachability", func(s control.Status) bool { return s.Reachability != "unknown" })
 		t.Logf("%s after %v", s.Reachability, time.Since(start).Round(time.Second))
 		if s.Reachability != want {
@@ -117,6 +128,32 @@ func TestBothEndsBehindNAT(t *testing.T) {
 		}
 		from, to = to, from
 	}
+
+	// Nodes that nobody can dial have carried what others read, or do so soon.
+	quiet := []*child{walled, masked, publisher}
+	carried := func() (n uint64) {
+		for _, c := range quiet {
+			s, err := c.client.Status(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += s.Relayed.Bytes
+		}
+		return n
+	}
+	for i := 0; carried() < 256<<10; i++ {
+		if i == 12 {
+			t.Errorf("nodes that nobody can dial have carried %d bytes", carried())
+			break
+		}
+		content := make([]byte, 1<<20)
+		_, _ = rand.Read(content)
+		cid := w.shareFile(publisher, fmt.Sprintf("part %d.bin", i), content)
+		if got, err := os.ReadFile(filepath.Join(reader.mnt, "hash", cid)); err != nil || !stdbytes.Equal(got, content) {
+			t.Fatalf("read %d bytes: %v", len(got), err)
+		}
+	}
+	t.Logf("nodes that nobody can dial have carried %d bytes", carried())
 	outer := []netip.Addr{netip.MustParseAddr(w.routers["publisher"]), netip.MustParseAddr(w.routers["reader"])}
 	direct, leaked := 0, map[string]int{}
 	all, err := w.stopCapture().each(func(p packet) {
