@@ -66,6 +66,8 @@ type Config struct {
 	Frozen time.Duration // a route that is silent for so long is bypassed; default 1.5 s
 	Idle   time.Duration // a task that wants nothing closes its routes; default 60 s
 	Log    *slog.Logger  // nil is silence
+
+	unwatched bool // for tests: paths that fail are not noticed
 }
 
 // Fetcher reads content by tasks. Its methods may be called from many

@@ -22,7 +22,7 @@ const (
 
 const (
 	minWindow    = 4 << 20  // bytes; a new route begins with it
-	startup      = 12 << 20 // bytes; until then a route's window grows faster
+	startup      = 12 << 20 // bytes; until then a route's window grows faster, as long as its rate does
 	trickle      = 8 << 10  // bytes; less than this in the time of Config.Frozen is silence
 	assumedSpeed = 4 << 20  // bytes/s of a route that nothing is known of
 )
@@ -47,14 +47,21 @@ type link struct {
 	pending  []byte // requests not yet written
 	rate     float64
 	rtt      time.Duration
-	taken    int64 // bytes of whole answers so far
-	gotThen  int64 // got when the last answer was whole
+	grown    float64   // rate when it last grew much
+	grownAt  time.Time // when that was
+	taken    int64     // bytes of whole answers so far
+	gotThen  int64     // got when the last answer was whole
 	takenAt  time.Time
 	dialAt   time.Time
 	liveAt   time.Time
 	proven   bool      // has given a verified chunk
 	leaving  bool      // it ends soon: another one takes over
 	goodbye  bool      // its session said so
+	suspect  bool      // it may have failed: what readers wait for is asked for elsewhere, too
+	crawling bool      // as crawls last said
+	winAt    time.Time // when crawls last looked; zero: not lately
+	winGot   int64     // got then
+	peak     float64   // bytes/s, the best of late
 	silent   bool      // nothing came for long; another route is opened beside it
 	bypassed bool      // silent: nothing more is asked of it for now
 	refusals int       // in a row: it has too much to do
@@ -100,9 +107,9 @@ func (l *link) window() int64 {
 	} else if l.t.done > 0 { // the first chunk shows what it can do
 		low = chunk.Size
 	}
-	gain := 2.0
-	if l.taken < startup {
-		gain = 4
+	gain := 1.3
+	if l.taken < startup && time.Since(l.grownAt) < 2*l.rtt+tick {
+		gain = 3
 	}
 	w := int64(gain*l.rate*l.rtt.Seconds()) + chunk.Size
 	return min(max(w, low), l.t.f.cfg.Window)
@@ -148,6 +155,9 @@ func (l *link) late(q *req) time.Duration {
 
 // send asks for p here. Task.mu is held; flush writes.
 func (l *link) send(f *fetch, p *part) *req {
+	if f.demand > 0 {
+		l.makeWay()
+	}
 	now := time.Now()
 	q := &req{f: f, p: p, l: l, tag: l.next, size: f.size(p), sent: now, before: l.taken, beforeAt: now}
 	if len(l.queue) > 0 && !l.takenAt.IsZero() {
@@ -331,6 +341,9 @@ func (l *link) end(q *req, a answer, buf *buffer) *fetch {
 		case len(l.queue) > 0: // it was busy all the time: it is slower now
 			l.rate = 0.9*l.rate + 0.1*r
 		}
+	}
+	if l.rate > 1.1*l.grown {
+		l.grown, l.grownAt = l.rate, now
 	}
 	f := l.t.arrivedLocked(q, a, buf, now)
 	if l.refusals > 8 {

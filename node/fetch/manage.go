@@ -13,7 +13,6 @@ const (
 	tick      = 100 * time.Millisecond // how often a task looks at its deadlines while it wants something
 	firstTwo  = 2                      // routes that a task begins with
 	widen     = 4 << 20                // bytes; who read so much gets all routes
-	deadAfter = 6                      // times Config.Frozen; then a silent route is closed
 	dialSlow  = 5 * time.Second        // another route is dialled beside it
 	dialLimit = 20 * time.Second
 	maxRetry  = 10 * time.Second // between tries of one route
@@ -116,70 +115,6 @@ func (t *Task) finish() {
 	t.mu.Lock()
 	t.recent.clear()
 	t.mu.Unlock()
-}
-
-// watchLocked bypasses silent routes, closes dead ones, and asks for late
-// parts elsewhere.
-func (t *Task) watchLocked(now time.Time) {
-	for _, l := range append([]*link(nil), t.links...) {
-		l.silent = false
-		if l.state != live || len(l.queue) == 0 {
-			continue
-		}
-		l.slowdown(now)
-		silent := now.Sub(later(time.Unix(0, l.since.Load()), l.queue[0].sent))
-		if silent < t.f.cfg.Frozen+2*min(l.rtt, time.Second) {
-			continue
-		}
-		if silent > deadAfter*t.f.cfg.Frozen {
-			t.endLinkLocked(l)
-			continue
-		}
-		l.silent = true
-		if l.bypassed || !t.othersLocked(l) {
-			continue
-		}
-		t.f.cfg.Log.Debug("route is silent", "requests", len(l.queue))
-		l.bypassed = true
-		for _, q := range l.queue {
-			t.takeBackLocked(q)
-		}
-		if t.placesLocked() >= t.f.cfg.Routes {
-			t.endLinkLocked(l) // its place is needed for another
-		}
-	}
-	for _, f := range t.demanded {
-		for _, p := range f.parts {
-			if p.done || len(p.reqs) == 0 || len(p.reqs) >= maxCopies {
-				continue
-			}
-			q := p.reqs[0]
-			l := t.pickLocked(f, p, 0)
-			if l == nil {
-				continue
-			}
-			if q.l.state == dialing { // asked in its handshake; others are ready before it
-				if now.Sub(l.liveAt) > tick {
-					l.send(f, p)
-				}
-				continue
-			}
-			if now.After(q.due) || q.l.left(q) > 2*l.eta(f.size(p))+300*time.Millisecond {
-				l.send(f, p)
-			}
-		}
-	}
-	t.flushLocked()
-}
-
-// othersLocked reports whether another route than l works.
-func (t *Task) othersLocked(l *link) bool {
-	for _, o := range t.links {
-		if o != l && o.state == live && !o.bypassed {
-			return true
-		}
-	}
-	return false
 }
 
 // deadlinesLocked ends what waited too long.
@@ -437,6 +372,9 @@ func (t *Task) endLinkLocked(l *link) {
 	}
 	if len(t.links) == 0 { // look again at once, but not in a loop
 		t.find.next = earlier(t.find.next, now.Add(250*time.Millisecond<<min(t.find.tries, 4)))
+	}
+	if t.f.cfg.unwatched {
+		return
 	}
 	for _, q := range l.queue {
 		q.p.reqs = remove(q.p.reqs, q)

@@ -197,7 +197,7 @@ func (t *Task) pickLocked(f *fetch, p *part, slack time.Duration) *link {
 		}
 		e := l.eta(size)
 		// What was in doubt goes to who has proven itself.
-		if f.whole && !l.proven {
+		if f.whole && !l.proven || l.suspect {
 			e += time.Second
 		}
 		if !found || e < soonest {
