@@ -180,7 +180,7 @@ func (p *publisher) Session() wire.SessionNumber { return p.session }
 func (p *publisher) Dial(ctx context.Context, first []byte) (io.ReadWriteCloser, error) {
 	p.mu.Lock()
 	p.dials++
-	refuse := p.refuse
+	refuse, serve := p.refuse, p.serve
 	p.mu.Unlock()
 	if refuse {
 		return nil, errFake
@@ -198,8 +198,8 @@ func (p *publisher) Dial(ctx context.Context, first []byte) (io.ReadWriteCloser,
 	first = bytes.Clone(first)
 	p.wg.Go(func() {
 		far := fakeConn{in: up, out: down}
-		if p.serve != nil {
-			_ = p.serve(context.Background(), far, first)
+		if serve != nil {
+			_ = serve(context.Background(), far, first)
 			return
 		}
 		_ = Serve(context.Background(), far, first, p)

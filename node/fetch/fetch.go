@@ -27,7 +27,8 @@ var (
 )
 
 // Route is one way to one session. Dial builds it: path, join and end-to-end
-// handshake. first, at most MaxFirst bytes, rides in the handshake. It
+// handshake. When it needs other relays than before, since a path failed, it
+// asks Draw. first, at most MaxFirst bytes, rides in the handshake. It
 // may be called again, for another path, also while connections of it are open.
 // It returns soon after ctx ends. The connection's Close must unblock its Read
 // and Write, and may be called twice.
@@ -67,6 +68,9 @@ type Config struct {
 	Idle   time.Duration // a task that wants nothing closes its routes; default 60 s
 	Log    *slog.Logger  // nil is silence
 
+	Rebuilds    int           // relays that failures may make a task draw in RebuildSpan; default 4
+	RebuildSpan time.Duration // default 10 min
+
 	unwatched bool // for tests: paths that fail are not noticed
 }
 
@@ -86,6 +90,7 @@ type Fetcher struct {
 	mu     sync.Mutex
 	tasks  map[chunk.Ref]*Task // by root; guarded by mu
 	errs   map[chunk.Ref]string
+	draws  map[chunk.Ref][]time.Time // of late, by root, the oldest first; guarded by mu
 	closed bool
 }
 
@@ -104,6 +109,8 @@ func New(cfg Config) *Fetcher {
 	cfg.Stall = orDefault(cfg.Stall, 30*time.Second)
 	cfg.Frozen = orDefault(cfg.Frozen, 1500*time.Millisecond)
 	cfg.Idle = orDefault(cfg.Idle, time.Minute)
+	cfg.Rebuilds = orDefault(cfg.Rebuilds, 4)
+	cfg.RebuildSpan = orDefault(cfg.RebuildSpan, 10*time.Minute)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -118,6 +125,7 @@ func New(cfg Config) *Fetcher {
 		verify: make(chan struct{}, max(2, min(4, runtime.GOMAXPROCS(0)))),
 		tasks:  make(map[chunk.Ref]*Task),
 		errs:   make(map[chunk.Ref]string),
+		draws:  make(map[chunk.Ref][]time.Time),
 		hash:   chunk.Ref.Verify,
 	}
 }

@@ -3,6 +3,7 @@ package fetch
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -182,8 +183,13 @@ func (l *link) flush() {
 // run dials by route and then reads answers until the connection ends.
 func (l *link) run(route Route, first []byte) {
 	defer l.cancel()
-	conn, err := route.Dial(l.ctx, first)
+	conn, err := route.Dial(context.WithValue(l.ctx, taskKey{}, l.t), first)
 	if err != nil {
+		if errors.Is(err, ErrRebuilds) {
+			l.t.mu.Lock()
+			l.cand.drained = true
+			l.t.mu.Unlock()
+		}
 		l.t.linkEnded(l, false)
 		return
 	}

@@ -26,6 +26,7 @@ type candidate struct {
 	open    int       // links
 	fails   int       // in a row
 	after   time.Time // not before
+	drained bool      // its last dial may not draw relays yet
 }
 
 // maxOpen is how many links may lead over one candidate. Two, so that a dying
@@ -200,6 +201,8 @@ func (t *Task) hopeLocked(f *fetch) (bool, string) {
 		return hope, "the sources are connected but silent"
 	case building > 0:
 		return hope, "no path to a source is ready yet"
+	case open > 0 && time.Now().Before(t.f.drawAgain(t.root)):
+		return hope, ErrRebuilds.Error()
 	case open > 0:
 		return hope, "sources are known but cannot be reached"
 	case len(f.absent) > 0 && len(t.bad) > 0:
@@ -369,6 +372,10 @@ func (t *Task) endLinkLocked(l *link) {
 			c.fails = 1
 		}
 		c.after = now.Add(min(250*time.Millisecond<<min(c.fails, 6), maxRetry))
+		if c.drained {
+			c.drained = false
+			c.after = later(c.after, t.f.drawAgain(t.root))
+		}
 	}
 	if len(t.links) == 0 { // look again at once, but not in a loop
 		t.find.next = earlier(t.find.next, now.Add(250*time.Millisecond<<min(t.find.tries, 4)))
