@@ -168,7 +168,7 @@ func TestOwnSessionIsSucceeded(t *testing.T) {
 	c := newContent(t, 96<<20, 52)
 	synctest.Test(t, func(t *testing.T) {
 		p := newPublisher(t, c.blocks)
-		p.latency, p.rate = 300*time.Millisecond, 1e6
+		p.latency, p.rate = 300*time.Millisecond, 1.5e6 // 0.7 s for a chunk: two in a row are no pause yet
 		r := &retiring{publisher: p, over: make(chan struct{}), open: make(map[chan struct{}]int)}
 		f := New(Config{Finder: found(r, r, r), Store: newMemStore(), Ahead: 8 << 20})
 		var old chan struct{}
