@@ -13,7 +13,7 @@ import (
 	"wanderfs/relay/relaytest"
 )
 
-var circuits = flag.Int("circuits", 300, "how many circuits TestNothingIsLeft builds")
+var builds = flag.Int("builds", 300, "how many circuits TestNothingIsLeft builds")
 
 // TestNothingIsLeft builds circuits, uses and ends them in different ways, and
 // finds goroutines and heap as they were.
@@ -93,17 +93,17 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 	run(100)
 	g1, h1 := measure()
-	run(*circuits)
+	run(*builds)
 	g2, h2 := measure()
 	for deadline := time.Now().Add(10 * time.Second); g2 > g1 && time.Now().Before(deadline); g2, h2 = measure() {
 		time.Sleep(10 * time.Millisecond) // the last ones are on their way out
 	}
-	t.Logf("%d circuits: %d goroutines, then %d; heap %d KiB, then %d", *circuits, g1, g2, h1>>10, h2>>10)
+	t.Logf("%d circuits: %d goroutines, then %d; heap %d KiB, then %d", *builds, g1, g2, h1>>10, h2>>10)
 	if g2 > g1 {
 		t.Errorf("goroutines: %d, then %d", g1, g2)
 	}
 	// Replay caches keep their entries as long as the onion keys.
-	if most := h1 + 1<<20 + uint64(*circuits)*6*64; h2 > most {
+	if most := h1 + 1<<20 + uint64(*builds)*6*64; h2 > most {
 		t.Errorf("heap: %d KiB, then %d, want at most %d", h1>>10, h2>>10, most>>10)
 	}
 	if got := relay.Held(n.Relay(3)); got != 0 {

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"math"
 	mrand "math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"wanderfs/relay"
 	"wanderfs/relay/relaytest"
@@ -433,5 +435,107 @@ func TestPlace(t *testing.T) {
 		t.Error("without filler in layers nothing was found: the adversary is too weak")
 	} else {
 		t.Log("without filler in layers:", found[0])
+	}
+}
+
+// TestPlaceOnWay looks at a whole way, reader and publisher with a stream
+// between them: r1 r2 r3 G p2 p1. The gateway knows that it is one. The others
+// see bytes without a difference; sizes, numbers and order tell the half of
+// the way that a relay is in, as the direction of volume does, but not the
+// place in it. SPEC.md §1.2
+func TestPlaceOnWay(t *testing.T) {
+	ways := 60
+	if testing.Short() {
+		ways = 15
+	}
+	var mu sync.Mutex
+	var all []seenFrame
+	n := newNet(t, relaytest.Config{
+		Limits: relay.Limits{Creates: 1e6, PerTarget: 1e6, Opens: 1e6},
+		Tamper: func(from, to wire.NodeID, b []byte) {
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, seenFrame{from, to, bytes.Clone(b)})
+		},
+	})
+	hops := n.Hops(0, 1, 2, 3, 4, 5) // r1 r2 r3 G p2 p1
+	reader, publisher := wire.NodeID{1}, wire.NodeID{2}
+	read := []wire.NodeID{reader, hops[0].Node, hops[1].Node, hops[2].Node, hops[3].Node}
+	pub := []wire.NodeID{publisher, hops[5].Node, hops[4].Node, hops[3].Node}
+	builder := func(id wire.NodeID) *relay.Builder {
+		return &relay.Builder{Network: n.Network(id), NetworkName: relaytest.Name, Quiet: 1 << 40, KeepAlive: 1 << 40}
+	}
+	var groups [5]*tables
+	for i := range groups {
+		groups[i] = &tables{}
+	}
+	var x [][]float64
+	var y []int
+	rng := mrand.New(mrand.NewPCG(3, 4))
+	ctx := testContext(t)
+	for i := range ways {
+		w := &way{}
+		var err error
+		if w.s, err = relay.NewSession(); err != nil {
+			t.Fatal(err)
+		}
+		if w.pub, err = builder(publisher).Build(ctx, n.Hops(5, 4, 3)); err != nil {
+			t.Fatal(err)
+		}
+		if w.listen, err = w.pub.Listen(ctx, w.s, w.join); err != nil {
+			t.Fatal(err)
+		}
+		if w.read, err = builder(reader).Build(ctx, n.Hops(0, 1, 2, 3)); err != nil {
+			t.Fatal(err)
+		}
+		r, p := w.meet(t, []byte("first"))
+		for range 1 + rng.IntN(3) {
+			for _, c := range [][2]*relay.Conn{{r, p}, {p, r}} {
+				b := make([]byte, 1+rng.IntN(3*wire.RecordSize))
+				if _, err := c[0].Write(b); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := io.ReadFull(c[1], b); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		mu.Lock()
+		got := all
+		all = nil
+		mu.Unlock()
+		w.read.Close()
+		w.pub.Close()
+		for k := range 6 { // what is on its way belongs to this way
+			for n.Relay(k).Stats().Circuits > 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		mu.Lock()
+		all = nil
+		mu.Unlock()
+		var seen [5]string
+		for place, at := range []struct {
+			path []wire.NodeID
+			k    int
+		}{{read, 1}, {read, 2}, {read, 3}, {pub, 2}, {pub, 1}} {
+			s := look(got, at.k, at.path)
+			seen[place] = s.discrete()
+			groups[place].add(s)
+			x, y = append(x, s.features()), append(y, place+1)
+		}
+		if seen[0] != seen[1] || seen[1] != seen[2] || seen[3] != seen[4] {
+			t.Errorf("way %d: relays of one half see different things: %q", i, seen)
+		}
+	}
+	z, where := differ(groups[:])
+	right, of := guess(x, y)
+	dev := (float64(right) - 0.2*float64(of)) / math.Sqrt(0.2*0.8*float64(of))
+	t.Logf("most striking of all tables %.1f standard deviations; classifier %d of %d, %.1f", z, right, of, dev)
+	if z > maxDeviation {
+		t.Errorf("the place shows in %s: %.0f standard deviations", where, z)
+	}
+	if dev > maxGuess {
+		t.Errorf("a classifier guesses %d of %d places", right, of)
 	}
 }
