@@ -96,9 +96,9 @@ func (p *publisher) putPostings(items []share.Item, expires time.Time, again fun
 	group := -1
 	for _, it := range items {
 		p.mu.Lock()
-		told := p.items[itemKey{it.Name, it.Entry.Ref, it.Group}]
+		told, g := p.items[itemKey{it.Name, it.Entry.Ref, it.Group}], p.groups[it.Group]
 		// What cannot be read yet must not be found.
-		ready := told != nil && time.Now().Before(told.pointer) && !time.Now().Before(told.postings)
+		ready := told != nil && g != nil && time.Now().Before(told.pointer) && !time.Now().Before(told.postings)
 		p.mu.Unlock()
 		if !ready {
 			continue
@@ -115,7 +115,7 @@ func (p *publisher) putPostings(items []share.Item, expires time.Time, again fun
 		for try := 0; ; try++ {
 			var err error
 			if batch == nil {
-				if batch, err = index.NewBatch(p.network); err != nil {
+				if batch, err = g.record.NewBatch(); err != nil {
 					return fmt.Errorf("new batch: %w", err)
 				}
 			}

@@ -39,7 +39,7 @@ type Result struct {
 	Ref     Ref
 	Kind    Kind
 	Size    int64
-	Sources int // distinct batch keys that published it
+	Sources int // groups of shares that published it, as their postings say
 }
 
 // Getter gives verified blocks. The slice is shared: callers must not write

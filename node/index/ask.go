@@ -88,11 +88,11 @@ func SearchEach(ctx context.Context, network string, a Asker, q Query, page func
 			return nil, fmt.Errorf("search: %w", err)
 		}
 		for _, r := range ans.Records {
-			it, err := openPosting(k, r)
+			it, mark, err := openPosting(k, r)
 			if err != nil || !req.accepts(r) || !q.matches(it.Name) || r.Verify(network) != nil {
 				continue
 			}
-			rk.add(it, r.key(), r.Expires())
+			rk.add(it, mark, r.key(), r.Expires())
 		}
 		if !ans.More || rk.len() >= q.limit() {
 			break

@@ -46,9 +46,45 @@ type Batch struct {
 	network string
 	key     ed25519.PrivateKey
 	used    int
+	group   *Group // whose shares it publishes; nil: nobody's
 }
 
-// NewBatch makes a batch with a fresh key for one network ("" is "main").
+// sourceMark is the same in all postings by which one group of shares publishes
+// one content, whatever batch they are in. Batch keys are new at each restart
+// and each refresh, since a key goes over one path only; without the mark what
+// one publisher put three times within three days would count as three sources.
+//
+// The mark is sealed with the name: who reads it knows the content's hash and
+// so can read the pointer, which tells the group itself. Marks of two contents
+// or of two groups have nothing in common.
+type sourceMark [8]byte
+
+func (g Group) mark(multihash []byte) sourceMark {
+	m := mac(g.secret, []byte("source"), multihash)
+	return sourceMark(m[:])
+}
+
+// NewBatch makes a batch with a fresh key for shares of g.
+func (g Group) NewBatch() (*Batch, error) {
+	b, err := NewBatch(g.network)
+	if err == nil {
+		b.group = &g
+	}
+	return b, err
+}
+
+func (b *Batch) mark(it Item) sourceMark {
+	switch {
+	case it.Ref.IsZero():
+		return sourceMark{} // refused later
+	case b.group == nil:
+		return Group{secret: [32]byte(b.key.Seed())}.mark(it.Ref.Multihash())
+	}
+	return b.group.mark(it.Ref.Multihash())
+}
+
+// NewBatch makes a batch with a fresh key for one network ("" is "main"), for
+// shares of no group: what it publishes counts as a source of its own.
 func NewBatch(network string) (*Batch, error) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -75,17 +111,21 @@ func (b *Batch) Postings(it Item, expires time.Time) ([]Record, error) {
 	if len(words) > b.Room() {
 		return nil, ErrBatchFull
 	}
-	plain, form, err := encodeBody(it, len(words))
+	plain, form, err := encodeBody(it, b.mark(it), len(words))
 	if err != nil {
 		return nil, err
 	}
 	facets := [2]byte{classOf(it.Name, it.Kind), logSize(it.Size)}
+	// The batch key goes into what is derived from the content, so that equal
+	// bytes do not show that two batches hold the same. Equal tags still hint at
+	// equal names, whoever published them.
+	public := b.key.Public().(ed25519.PublicKey)
 	recs := make([]Record, 0, len(words))
 	for _, w := range words {
 		k := keysOf(w)
-		nonce := mac(k.nonce, plain)
+		nonce := mac(k.nonce, public, plain)
 		sealed := sealWith(nil, k.seal, [nonceSize]byte(nonce[:nonceSize]), plain, []byte(labelWord))
-		recs = append(recs, newRecord(b.network, Posting, form, k.addr, coarse(expires), 0, facets, tagList(k, w, words, form, plain), sealed, b.key))
+		recs = append(recs, newRecord(b.network, Posting, form, k.addr, coarse(expires), 0, facets, tagList(k, w, words, form, public, plain), sealed, b.key))
 	}
 	b.used += len(words)
 	return recs, nil
@@ -93,7 +133,7 @@ func (b *Batch) Postings(it Item, expires time.Time) ([]Record, error) {
 
 // tagList blinds the other words under k and fills up with tags that look the
 // same, so that the number of words stays hidden.
-func tagList(k wordKeys, word string, words []string, form byte, plain []byte) []byte {
+func tagList(k wordKeys, word string, words []string, form byte, seed ...[]byte) []byte {
 	n := shortTags
 	if form == 1 {
 		n = longTags
@@ -106,7 +146,7 @@ func tagList(k wordKeys, word string, words []string, form byte, plain []byte) [
 		}
 	}
 	for len(tags) < n {
-		m := mac(k.nonce, []byte{'f', byte(len(tags))}, plain)
+		m := mac(k.nonce, append([][]byte{{'f', byte(len(tags))}}, seed...)...)
 		tags = append(tags, binary.BigEndian.Uint16(m[:]))
 	}
 	slices.Sort(tags)
@@ -118,9 +158,9 @@ func tagList(k wordKeys, word string, words []string, form byte, plain []byte) [
 }
 
 // Body of a posting before sealing, padded with zeros to one of two lengths:
-// kind 1, size 8, codec 1 (0 raw, 1 dag-pb), multihash length 1, multihash,
-// name length 1, name.
-func encodeBody(it Item, words int) ([]byte, byte, error) {
+// kind 1, size 8, codec 1 (0 raw, 1 dag-pb), source mark 8, multihash length 1,
+// multihash, name length 1, name.
+func encodeBody(it Item, mark sourceMark, words int) ([]byte, byte, error) {
 	if it.Ref.IsZero() || it.Size < 0 || it.Kind > chunk.Symlink {
 		return nil, 0, fmt.Errorf("encode item: %w", wire.ErrMalformed)
 	}
@@ -132,7 +172,9 @@ func encodeBody(it Item, words int) ([]byte, byte, error) {
 	b := make([]byte, 0, longBody)
 	b = append(b, byte(it.Kind))
 	b = binary.BigEndian.AppendUint64(b, uint64(it.Size))
-	b = append(b, codec, byte(len(mh)))
+	b = append(b, codec)
+	b = append(b, mark[:]...)
+	b = append(b, byte(len(mh)))
 	b = append(b, mh...)
 	b = append(b, byte(len(it.Name)))
 	b = append(b, it.Name...)
@@ -145,27 +187,26 @@ func encodeBody(it Item, words int) ([]byte, byte, error) {
 	return b[:longBody], 1, nil
 }
 
-func decodeBody(b []byte) (Item, error) {
-	var it Item
+func decodeBody(b []byte) (it Item, mark sourceMark, err error) {
 	if len(b) != shortBody && len(b) != longBody {
-		return it, wire.ErrMalformed
+		return Item{}, sourceMark{}, wire.ErrMalformed
 	}
-	size, n := binary.BigEndian.Uint64(b[1:9]), int(b[10])
-	if b[0] > byte(chunk.Symlink) || size > 1<<62 || b[9] > 1 || 11+n >= len(b) {
-		return it, wire.ErrMalformed
+	size, n := binary.BigEndian.Uint64(b[1:9]), int(b[18])
+	if b[0] > byte(chunk.Symlink) || size > 1<<62 || b[9] > 1 || 19+n >= len(b) {
+		return Item{}, sourceMark{}, wire.ErrMalformed
 	}
-	mh, rest := multihash.Multihash(b[11:11+n]), b[11+n:]
+	mh, rest := multihash.Multihash(b[19:19+n]), b[19+n:]
 	if 1+int(rest[0]) > len(rest) {
-		return it, wire.ErrMalformed
+		return Item{}, sourceMark{}, wire.ErrMalformed
 	}
 	name, pad := rest[1:1+int(rest[0])], rest[1+int(rest[0]):]
 	for _, x := range pad {
 		if x != 0 {
-			return it, wire.ErrMalformed
+			return Item{}, sourceMark{}, wire.ErrMalformed
 		}
 	}
 	if _, err := multihash.Decode(mh); err != nil {
-		return it, wire.ErrMalformed
+		return Item{}, sourceMark{}, wire.ErrMalformed
 	}
 	codec := uint64(cid.DagProtobuf)
 	if b[9] == 0 {
@@ -173,19 +214,19 @@ func decodeBody(b []byte) (Item, error) {
 	}
 	ref, err := chunk.FromCID(cid.NewCidV1(codec, append(multihash.Multihash(nil), mh...)))
 	if err != nil {
-		return it, wire.ErrMalformed
+		return Item{}, sourceMark{}, wire.ErrMalformed
 	}
-	return Item{Name: string(name), Ref: ref, Kind: chunk.Kind(b[0]), Size: int64(size)}, nil
+	return Item{Name: string(name), Ref: ref, Kind: chunk.Kind(b[0]), Size: int64(size)}, sourceMark(b[10:]), nil
 }
 
 // openPosting opens a posting of a word.
-func openPosting(k wordKeys, r Record) (Item, error) {
+func openPosting(k wordKeys, r Record) (Item, sourceMark, error) {
 	if r.Kind() != Posting || r.Address() != k.addr {
-		return Item{}, wire.ErrMalformed
+		return Item{}, sourceMark{}, wire.ErrMalformed
 	}
 	p, err := openWith(k.seal, r.sealed(), []byte(labelWord))
 	if err != nil {
-		return Item{}, err
+		return Item{}, sourceMark{}, err
 	}
 	return decodeBody(p)
 }

@@ -160,7 +160,7 @@ func TestSearchChecksNames(t *testing.T) {
 	// Filed under a word that its name does not hold.
 	b, _ := NewBatch(testNet)
 	k := keysOf("popular")
-	plain, form, _ := encodeBody(item("spam"), 1)
+	plain, form, _ := encodeBody(item("spam"), sourceMark{}, 1)
 	nonce := mac(k.nonce, plain)
 	sealed := sealWith(nil, k.seal, [nonceSize]byte(nonce[:nonceSize]), plain, []byte(labelWord))
 	rec := newRecord(testNet, Posting, form, k.addr, q1h(), 0, [2]byte{}, tagList(k, "popular", []string{"song"}, form, plain), sealed, b.key)

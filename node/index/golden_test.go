@@ -13,18 +13,19 @@ import (
 // TestRecordsGolden freezes the bytes of each kind of record.
 func TestRecordsGolden(t *testing.T) {
 	end := time.Unix(1_800_000_000, 0)
-	batch := &Batch{network: testNet, key: ed25519.NewKeyFromSeed(make([]byte, 32))}
+	g := Group{network: testNet, secret: [32]byte{1, 2, 3}}
+	batch := &Batch{network: testNet, key: ed25519.NewKeyFromSeed(make([]byte, 32)), group: &g}
+	public := batch.key.Public().(ed25519.PublicKey)
 	it := Item{Name: "Kind of Blue.flac", Ref: chunk.Raw([]byte("content")), Kind: chunk.File, Size: 7}
-	plain, form, err := encodeBody(it, 4)
+	plain, form, err := encodeBody(it, g.mark(it.Ref.Multihash()), 4)
 	if err != nil {
 		t.Fatal(err)
 	}
 	k := keysOf("blue")
-	nonce := mac(k.nonce, plain)
+	nonce := mac(k.nonce, public, plain)
 	sealed := sealWith(nil, k.seal, [nonceSize]byte(nonce[:nonceSize]), plain, []byte(labelWord))
 	posting := newRecord(testNet, Posting, form, k.addr, end, 0, [2]byte{classOf(it.Name, it.Kind), logSize(it.Size)},
-		tagList(k, "blue", Tokens(it.Name), form, plain), sealed, batch.key)
-	g := Group{network: testNet, secret: [32]byte{1, 2, 3}}
+		tagList(k, "blue", Tokens(it.Name), form, public, plain), sealed, batch.key)
 	addr, seal := g.Address(), g.sealKey()
 	ck := keysOfContent(it.Ref.Multihash())
 	pkey := mac(g.secret, []byte("pointer"), it.Ref.Multihash())

@@ -13,6 +13,7 @@ import (
 // claim is one posting's word about some content.
 type claim struct {
 	it      Item
+	mark    sourceMark
 	key     [32]byte
 	expires time.Time
 }
@@ -32,7 +33,7 @@ func newRanking(q Query) *ranking {
 func (rk *ranking) len() int { return len(rk.claims) }
 
 // add takes a verified claim. A key counts once for a Ref.
-func (rk *ranking) add(it Item, key [32]byte, expires time.Time) {
+func (rk *ranking) add(it Item, mark sourceMark, key [32]byte, expires time.Time) {
 	if !rk.now.Before(expires) {
 		return
 	}
@@ -42,7 +43,7 @@ func (rk *ranking) add(it Item, key [32]byte, expires time.Time) {
 			return
 		}
 	}
-	rk.claims[it.Ref] = append(list, claim{it, key, expires})
+	rk.claims[it.Ref] = append(list, claim{it, mark, key, expires})
 	rk.named[key]++
 }
 
@@ -61,8 +62,11 @@ func (rk *ranking) rows() []chunk.Result {
 	byScore := make([]row, 0, len(rk.claims))
 	for ref, claims := range rk.claims {
 		weight, fresh := 0.0, 0.0
+		sources := make(map[sourceMark]float64, len(claims)) // the weight of each
 		for _, c := range claims {
-			weight += 1 / float64(rk.named[c.key])
+			w := 1 / float64(rk.named[c.key])
+			weight += max(0, w-sources[c.mark])
+			sources[c.mark] = max(w, sources[c.mark])
 			fresh = max(fresh, float64(c.expires.Sub(rk.now))/float64(PostingLife))
 		}
 		it := favourite(claims)
@@ -70,7 +74,7 @@ func (rk *ranking) rows() []chunk.Result {
 		m := mac(seed, ref.Multihash())
 		u := (float64(binary.BigEndian.Uint64(m[:])>>11) + 0.5) / (1 << 53)
 		byScore = append(byScore, row{
-			Result: chunk.Result{Name: it.Name, Ref: ref, Kind: it.Kind, Size: it.Size, Sources: len(claims)},
+			Result: chunk.Result{Name: it.Name, Ref: ref, Kind: it.Kind, Size: it.Size, Sources: len(sources)},
 			score:  score,
 			draw:   -math.Log(u) / weight, // Efraimidis and Spirakis: weighted, without replacement
 		})

@@ -82,7 +82,7 @@ func TestPostingRoundTrip(t *testing.T) {
 		}
 		for i, w := range tokens {
 			k := keysOf(w)
-			got, err := openPosting(k, recs[i])
+			got, _, err := openPosting(k, recs[i])
 			if err != nil || got != it {
 				t.Errorf("posting opens to another item, %v", err)
 			}
@@ -91,7 +91,7 @@ func TestPostingRoundTrip(t *testing.T) {
 					t.Errorf("a word's tag is missing")
 				}
 			}
-			if _, err := openPosting(keysOf(w+"x"), recs[i]); err == nil {
+			if _, _, err := openPosting(keysOf(w+"x"), recs[i]); err == nil {
 				t.Errorf("posting opens under another word")
 			}
 		}
@@ -227,19 +227,19 @@ func FuzzParseRecord(f *testing.F) {
 
 func FuzzDecodeBody(f *testing.F) {
 	for _, it := range []Item{item("a name"), {Name: "n", Ref: inline(f), Kind: chunk.Folder}} {
-		b, _, err := encodeBody(it, 1)
+		b, _, err := encodeBody(it, sourceMark{1}, 1)
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		it, err := decodeBody(b)
+		it, mark, err := decodeBody(b)
 		if err != nil {
 			return
 		}
 		if len(b) == shortBody {
-			if again, form, err := encodeBody(it, 1); err != nil || form != 0 || !bytes.Equal(again, b) {
+			if again, form, err := encodeBody(it, mark, 1); err != nil || form != 0 || !bytes.Equal(again, b) {
 				t.Errorf("a body does not re-encode to itself: %v", err)
 			}
 		}
