@@ -68,6 +68,7 @@ func (c *circuit) take() (*wire.Setup, error) {
 	}); err != nil {
 		return nil, err
 	}
+	c.prev.SetReadDeadline(time.Time{}) // from now on idle ones are moved along
 	c.prev.SetWriteDeadline(time.Now().Add(r.limits.SetUp))
 	_, err := c.prev.Write(wire.AppendTaken(b[:0]))
 	return s, err

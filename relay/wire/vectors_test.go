@@ -32,6 +32,10 @@ type vectors struct {
 	Ask         string `json:"ask_head_1000"`
 	Answer      string `json:"answer_head_ok_1000"`
 	Window      string `json:"window_256"`
+	Epoch       string `json:"epoch_secret"`
+	EpochKey    string `json:"epoch_key"`
+	EpochFiller string `json:"epoch_filler_key"`
+	EpochNext   string `json:"epoch_next_secret"`
 	Puzzle      string `json:"puzzle_16_bits"`
 	PuzzleBase  string `json:"puzzle_base"`
 	Solution    string `json:"solution_first_nonce"`
@@ -49,6 +53,7 @@ func makeVectors() vectors {
 	l.Sign(key(9), "test", d.Node, circuit)
 	lb, _ := l.AppendBinary(nil)
 	short, _ := d.AppendDial(nil)
+	epochs := DeriveEpoch(fill(7))
 	puzzle := Puzzle{Effort: 16, Seed: fill(10)}
 	pb, _ := puzzle.AppendBinary(nil)
 	base := puzzle.Base(d.Node, circuit, s.Keys.Number())
@@ -59,6 +64,7 @@ func makeVectors() vectors {
 		Gateway: x32(d.Node), Circuit: x32(circuit), Verifier: x32(verifier), JoinMAC: x32(JoinMAC(verifier, circuit, s.Keys.Number())), Listen: x(lb),
 		Cell: x(cell(Header{Cmd: CmdData, Stream: 7}, []byte("hello"))[:HeaderSize+5]),
 		Ask:  x(AppendAsk(nil, 1000)), Answer: x(AppendAnswer(nil, StatusOK, 1000)), Window: x(AppendWindow(nil, 256)),
+		Epoch: x32(fill(7)), EpochKey: x32(epochs.Key), EpochFiller: x32(epochs.Filler), EpochNext: x32(epochs.Next),
 		Puzzle: x(pb), PuzzleBase: x32(base), Solution: x(solution),
 	}
 }
