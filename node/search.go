@@ -41,7 +41,8 @@ type searcher struct {
 	pool    lookups
 	cache   *cache.Cache
 	log     *slog.Logger
-	seed    [32]byte // keeps publishers from working towards a good place
+	seed    [32]byte     // keeps publishers from working towards a good place
+	rarity  index.Rarity // which words of a query to ask for
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -161,7 +162,7 @@ func (s *searcher) open(query string) (*listing, error) {
 	if err != nil {
 		return nil, err
 	}
-	q.Seed = s.seed
+	q.Seed, q.Rarity = s.seed, &s.rarity
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.listings[query]
@@ -322,7 +323,7 @@ func (s *searcher) stand(query string) {
 	if err != nil {
 		return
 	}
-	q.Seed = s.seed
+	q.Seed, q.Rarity = s.seed, &s.rarity
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.standing[query] != nil {

@@ -72,10 +72,11 @@ func SearchEach(ctx context.Context, network string, a Asker, q Query, page func
 	if len(q.words) == 0 {
 		return nil, fmt.Errorf("%w: it needs at least one word", ErrQuery)
 	}
-	k := keysOf(q.words[0])
+	words := q.Rarity.order(q.words)
+	k := keysOf(words[0])
 	start := q.mixed("start")
 	req := getRequest{Kind: Posting, Addr: k.addr, Start: recordID(start[:16]), Limit: maxPage}
-	for _, w := range q.words[1:] {
+	for _, w := range words[1:] {
 		req.Tags = append(req.Tags, k.tagOf(w))
 	}
 	rk := newRanking(q)
@@ -87,6 +88,7 @@ func SearchEach(ctx context.Context, network string, a Asker, q Query, page func
 			}
 			return nil, fmt.Errorf("search: %w", err)
 		}
+		q.Rarity.learn(words[0], ans.Total)
 		for _, r := range ans.Records {
 			it, mark, err := openPosting(k, r)
 			if err != nil || !req.accepts(r) || !q.matches(it.Name) || r.Verify(network) != nil {

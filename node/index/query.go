@@ -29,7 +29,7 @@ var ErrQuery = errors.New("query not understood")
 // Query is a parsed search: words that a name must all hold. It hides itself
 // in logs.
 type Query struct {
-	words []string // distinct; the word that is addressed first
+	words []string // distinct; the longest first
 
 	// Limit is how many results are wanted, 0 = DefaultResults.
 	Limit int
@@ -38,6 +38,9 @@ type Query struct {
 	// repeatable. A caller who mixes in a secret of its own keeps publishers
 	// from working towards a good place. Zero is allowed.
 	Seed [32]byte
+	// Rarity chooses the word that is addressed, and learns from the answers;
+	// shared by all queries of a user. nil: the longest word.
+	Rarity *Rarity
 }
 
 // ParseQuery reads words that are all to be found in a name, in any case and
@@ -63,7 +66,8 @@ func ParseQuery(s string) (Query, error) {
 	if len(words) > MaxQueryWords {
 		return Query{}, fmt.Errorf("%w: more than %d words", ErrQuery, MaxQueryWords)
 	}
-	// The longest word is most likely the rarest: its list is the one to ask.
+	// The longest word is most likely the rarest: its list is the one to ask
+	// while nothing better is known.
 	slices.SortFunc(words, func(a, b string) int {
 		return cmp.Or(utf8.RuneCountInString(b)-utf8.RuneCountInString(a), strings.Compare(a, b))
 	})
@@ -83,7 +87,7 @@ func filterOf(field string) string {
 	return ""
 }
 
-// Words returns the folded words, the one that is addressed first. They tell
+// Words returns the folded words, the longest first. They tell
 // what the user looks for.
 func (q Query) Words() []string { return slices.Clone(q.words) }
 
