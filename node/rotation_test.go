@@ -13,12 +13,12 @@ func TestRotationDuringARead(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes many seconds")
 	}
-	const life = 6 * time.Second
+	const life = 20 * time.Second
 	boot := labNet(t, 8)
 	hidden := func(c *Config) { c.Reachability = Private; c.SessionLife = life }
-	pub := labNode(t, boot, func(c *Config) { hidden(c); c.UpLimit = 11 << 20 /* a session: 4 */ })
+	pub := labNode(t, boot, func(c *Config) { hidden(c); c.UpLimit = 6 << 20 /* a session: 3/8 */ })
 	reader := labNode(t, boot, hidden)
-	content, ref := shareFile(t, pub, "x.bin", 64<<20)
+	content, ref := shareFile(t, pub, "x.bin", 80<<20)
 
 	f, err := reader.Open(t.Context(), ref, ref)
 	if err != nil {
@@ -28,7 +28,8 @@ func TestRotationDuringARead(t *testing.T) {
 	var longest time.Duration
 	seen := map[string]map[string]bool{roleReader: {}, rolePublisher: {}}
 	buf := make([]byte, 128<<10)
-	for off := int64(0); off < int64(len(content)); {
+	enough := int64(len(content)) // some more after both have rotated
+	for off := int64(0); off < enough; {
 		begin := time.Now()
 		n, err := f.ReadAt(t.Context(), buf, off)
 		if off > 0 {
@@ -41,6 +42,9 @@ func TestRotationDuringARead(t *testing.T) {
 			t.Fatal("wrong bytes")
 		}
 		off += int64(n)
+		if enough == int64(len(content)) && len(seen[roleReader]) > 1 && len(seen[rolePublisher]) > 1 {
+			enough = min(enough, off+10<<20)
+		}
 		current := 0
 		for _, s := range append(reader.Status().Sessions, pub.Status().Sessions...) {
 			seen[s.Role][s.Number] = true
