@@ -116,7 +116,7 @@ func newTransport(c hostConfig) (*transport, error) {
 	} else {
 		opts = append(opts, libp2p.EnableAutoNATv2())
 		if !c.NoUPnP {
-			opts = append(opts, libp2p.NATPortMap())
+			opts = append(opts, libp2p.NATManager(newPortMapper))
 		}
 	}
 	switch t.reach.mode {
