@@ -245,6 +245,10 @@ func TestPortIsRemembered(t *testing.T) {
 	if got := port(b); got != first {
 		t.Errorf("got port %s, want %s", got, first)
 	}
+	c.Dir = t.TempDir() // the other one is in use
+	if err := os.WriteFile(filepath.Join(c.Dir, portFile), []byte(first+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	d, err := newMesh(c) // the port is taken
 	if err != nil {
 		t.Fatal(err)
