@@ -49,8 +49,8 @@ type Builder struct {
 	Log         *slog.Logger  // nil is silence
 	HopTimeout  time.Duration // for a set-up; half of it for the first hop to take the packet; 10 s
 	Turn        time.Duration // how long a path's keys are used before the next ones; 10 min, no less than relays' Limits.Turn
-	Quiet       time.Duration // how long nothing may arrive while something should, before the far end is asked for a sign of life; 500 ms
-	Dead        time.Duration // how long that sign may take, at least; longer on slow paths; 2 s
+	Quiet       time.Duration // how long nothing may arrive while something should, before the far end is asked for a sign of life; 400 ms
+	Dead        time.Duration // how long that sign may take, at least; longer on slow paths; 1.4 s
 	KeepAlive   time.Duration // a sign of life on an idle path; 15 s
 	Window      int           // bytes that a stream's other side may come to send ahead, if the way is fast and long; 16 MiB, at most that; a stream begins with 4 MiB
 	MaxEffort   int           // bits of work that a gateway may ask for a Join, 26: seconds of one core; more is a refusal, and so is any with -1
@@ -72,8 +72,8 @@ func (b *Builder) withDefaults() *Builder {
 	}
 	def(&c.HopTimeout, 10*time.Second)
 	def(&c.Turn, 10*time.Minute)
-	def(&c.Quiet, 500*time.Millisecond)
-	def(&c.Dead, 2*time.Second)
+	def(&c.Quiet, 400*time.Millisecond)
+	def(&c.Dead, 1400*time.Millisecond)
 	def(&c.KeepAlive, 15*time.Second)
 	if c.MaxEffort == 0 {
 		c.MaxEffort = 26

@@ -22,8 +22,8 @@ type life struct {
 	rtt    time.Duration // slowest of late, of PINGs
 	asked  time.Time     // when the PING that is out was sent; zero: none is
 	moved  time.Time     // last write that ended
-	burst  int           // bytes written since the last quiet second
-	began  time.Time     // when that was
+	burst  int           // bytes written since the last quiet second, of late
+	held   time.Duration // how long the link held those writes up
 	token  [8]byte
 	n      uint64
 	ask    chan struct{} // to pings: send one
@@ -50,15 +50,19 @@ func (l *life) heard(cmd wire.Command) {
 	}
 }
 
-// wrote notes a frame that went out.
-func (l *life) wrote() {
+// wrote notes a frame that went out, and how long the link took it.
+func (l *life) wrote(took time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
 	if now.Sub(l.moved) > time.Second {
-		l.burst, l.began = 0, now
+		l.burst, l.held = 0, 0
 	}
 	l.burst += wire.FrameSize
+	l.held += took
+	if l.burst >= 2*maxBehind {
+		l.burst, l.held = l.burst/2, l.held/2
+	}
 	l.moved = now
 }
 
@@ -95,12 +99,13 @@ func (l *life) pong(token [8]byte) {
 }
 
 // patience is how long a PONG may take: on a slow link the PING stands behind
-// what was written before it, so as long as that took, within reason.
+// what was written before it, so as long as the link took for that, within
+// reason. Time between writes tells nothing: a film is written slowly, too.
 func (l *life) patience(dead time.Duration) time.Duration {
 	d := max(dead, 4*l.rtt)
 	if l.burst > 1<<20 {
 		share := min(1, float64(maxBehind)/float64(l.burst))
-		d += min(10*dead, time.Duration(share*float64(l.moved.Sub(l.began))))
+		d = max(d, dead/2+min(10*dead, time.Duration(share*float64(l.held))))
 	}
 	return d
 }

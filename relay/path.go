@@ -137,6 +137,7 @@ func (p *Path) writeLocked(f *frame) error {
 		p.out.turn()
 	}
 	err := p.out.seal(f)
+	began := time.Now()
 	if err == nil {
 		err = p.link.writeFrame(f, 0)
 	}
@@ -145,7 +146,7 @@ func (p *Path) writeLocked(f *frame) error {
 		return err
 	}
 	p.nOut.Add(wire.FrameSize)
-	p.life.wrote()
+	p.life.wrote(time.Since(began))
 	return nil
 }
 
