@@ -98,11 +98,11 @@ func BenchmarkFullStore(b *testing.B) {
 	began := time.Now()
 	for done := 0; done < *million; {
 		s.writing.Lock()
-		tx, err := s.w.Begin()
+		tx, err := s.current().w.Begin()
 		if err != nil {
 			b.Fatal(err)
 		}
-		p := putting{s: s, sql: s.sql.within(b.Context(), tx), lengths: map[slot]int{}, signers: map[int64]int{}}
+		p := putting{s: s, sql: s.current().sql.within(b.Context(), tx), lengths: map[slot]int{}, signers: map[int64]int{}}
 		for range min(500, *million-done) {
 			r := Record{slices.Clone(model[0].b)}
 			copy(r.b[offAddr:], addrs[rand.IntN(words)][:])
@@ -121,9 +121,12 @@ func BenchmarkFullStore(b *testing.B) {
 		s.remember(p.lengths)
 		s.writing.Unlock()
 	}
-	b.Logf("%d postings in %v without verification", *million, time.Since(began).Round(time.Millisecond))
-	if st, err := os.Stat(path); err == nil {
-		b.Logf("%d MB on disk", st.Size()>>20)
+	filled := time.Since(began)
+	b.Logf("%d postings in %v without verification: %.0f/s", *million, filled.Round(time.Millisecond), float64(*million)/filled.Seconds())
+	for _, end := range []string{"", "-wal"} {
+		if st, err := os.Stat(path + end); err == nil {
+			b.Logf("%d MB on disk%s", st.Size()>>20, end)
+		}
 	}
 	g := getRequest{Kind: Posting, Limit: maxPage}
 	var took []time.Duration
@@ -134,5 +137,12 @@ func BenchmarkFullStore(b *testing.B) {
 		took = append(took, time.Since(t))
 	}
 	slices.Sort(took)
-	b.Logf("query p50 %v p95 %v", took[len(took)/2], took[len(took)*95/100])
+	b.Logf("query p50 %v p95 %v p99 %v", took[len(took)/2], took[len(took)*95/100], took[len(took)*99/100])
+	c.add(2 * time.Hour)
+	t := time.Now()
+	left := s.total.Load()
+	if err := s.sweep(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	b.Logf("sweep of %d in %v", left-s.total.Load(), time.Since(t).Round(time.Millisecond))
 }

@@ -2,16 +2,12 @@ package index
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	_ "modernc.org/sqlite" // the database engine
 
 	"wanderfs/relay/wire"
 )
@@ -63,8 +59,7 @@ type StoreConfig struct {
 type Store struct {
 	cfg    StoreConfig
 	limits Limits
-	w, r   *sql.DB // w has one connection; r several, read-only in use
-	sql    statements
+	db     atomic.Pointer[database]
 	slots  chan struct{}
 	total  atomic.Int64
 	stop   context.CancelFunc
@@ -74,6 +69,8 @@ type Store struct {
 	// writing is held by the one writer across its transaction, disk and all:
 	// SQLite has one writer anyway, and counts must follow commits in order.
 	writing sync.Mutex
+	renewed time.Time // when a damaged database was last set aside; guarded by writing
+	closed  bool      // guarded by writing
 
 	mu     sync.Mutex
 	counts map[slot]int // of records per kind and address; guarded by mu
@@ -88,7 +85,6 @@ type slot struct {
 const (
 	addrPrefix = 16      // bytes of an address that key a row
 	maxCounts  = 100_000 // lists whose length is remembered; ours
-	sweepRows  = 2000    // removed in one transaction; ours
 	formatV1   = 1       // PRAGMA user_version of the database
 )
 
@@ -115,7 +111,9 @@ CREATE INDEX IF NOT EXISTS r_s ON r (s);
 PRAGMA user_version = 1;`
 
 // OpenStore opens or makes the database at cfg.Path and starts the removal of
-// expired records. A database of a newer version gives ErrStoreVersion.
+// expired records. A database of a newer version gives ErrStoreVersion. A
+// damaged one is set aside under the name Path + ".damaged", and a new one
+// begun: what was in it stands at other super nodes too.
 func OpenStore(cfg StoreConfig) (*Store, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -128,44 +126,21 @@ func OpenStore(cfg StoreConfig) (*Store, error) {
 	}
 	s := &Store{cfg: cfg, limits: cfg.Limits.withDefaults(), counts: make(map[slot]int)}
 	s.slots = make(chan struct{}, s.limits.Requests)
-	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: cfg.Path}).EscapedPath()}).String() +
-		"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=temp_store(MEMORY)"
-	var err error
-	if s.w, err = sql.Open("sqlite", dsn+"&_txlock=immediate"); err != nil {
+	d, err := openDatabase(cfg.Path)
+	if damaged(err) {
+		if err = s.setAside(err); err == nil {
+			d, err = openDatabase(cfg.Path)
+		}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open index store: %w", err)
 	}
-	s.w.SetMaxOpenConns(1)
-	if s.r, err = sql.Open("sqlite", dsn+"&_pragma=query_only(1)"); err != nil {
-		return nil, errors.Join(fmt.Errorf("open index store: %w", err), s.w.Close())
-	}
-	s.r.SetMaxOpenConns(4)
-	s.r.SetMaxIdleConns(4)
-	if err := s.prepare(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open index store: %w", err), s.r.Close(), s.w.Close())
-	}
+	s.db.Store(d)
+	s.total.Store(d.rows)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	s.wg.Go(func() { s.sweepLoop(ctx) })
 	return s, nil
-}
-
-func (s *Store) prepare() error {
-	var version int
-	if err := s.w.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
-		return err
-	}
-	if version > formatV1 {
-		return ErrStoreVersion
-	}
-	if _, err := s.w.Exec(schema); err != nil {
-		return err
-	}
-	var n int64
-	if err := s.w.QueryRow("SELECT count(*) FROM r").Scan(&n); err != nil {
-		return err
-	}
-	s.total.Store(n)
-	return s.sql.prepare(s.w)
 }
 
 // Close ends the sweeping and closes the database. It may be called twice;
@@ -175,7 +150,10 @@ func (s *Store) Close() error {
 	s.once.Do(func() {
 		s.stop()
 		s.wg.Wait() // the sweeper uses the database
-		err = errors.Join(s.sql.close(), s.r.Close(), s.w.Close())
+		s.writing.Lock()
+		defer s.writing.Unlock()
+		s.closed = true // nobody begins a new database now
+		err = s.current().close()
 	})
 	return err
 }
@@ -215,6 +193,9 @@ func (s *Store) Answer(ctx context.Context, req []byte) ([]byte, error) {
 			return nil, err
 		}
 		copies, err := s.put(ctx, recs)
+		if full(err) { // what is held is still told
+			return encodeCopies(255, make([]byte, len(recs))), nil
+		}
 		if err != nil {
 			return nil, err
 		}

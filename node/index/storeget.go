@@ -9,11 +9,20 @@ import (
 // get reads one page of a list, going round the circle from g.Start, or from
 // where the page before ended.
 func (s *Store) get(ctx context.Context, g getRequest) (getAnswer, error) {
+	d := s.current()
+	a, err := s.getFrom(ctx, d.r, g)
+	if err != nil {
+		return getAnswer{}, s.failed(d, fmt.Errorf("get: %w", err))
+	}
+	return a, nil
+}
+
+func (s *Store) getFrom(ctx context.Context, db *sql.DB, g getRequest) (getAnswer, error) {
 	k := slot{g.Kind, [addrPrefix]byte(g.Addr[:])}
 	n, ok := s.counted(k)
 	if !ok {
-		if err := s.r.QueryRowContext(ctx, countSQL, k.kind, k.addr[:]).Scan(&n); err != nil {
-			return getAnswer{}, fmt.Errorf("get: %w", err)
+		if err := db.QueryRowContext(ctx, countSQL, k.kind, k.addr[:]).Scan(&n); err != nil {
+			return getAnswer{}, err
 		}
 	}
 	a := getAnswer{Total: uint32(n), Load: s.load()}
@@ -23,9 +32,9 @@ func (s *Store) get(ctx context.Context, g getRequest) (getAnswer, error) {
 		if g.Resume {
 			op, from = ">", g.After
 		}
-		if err := p.read(ctx, s.r, "SELECT i, b FROM r WHERE k = ? AND a = ? AND i "+op+" ? AND e > ? ORDER BY i",
+		if err := p.read(ctx, db, "SELECT i, b FROM r WHERE k = ? AND a = ? AND i "+op+" ? AND e > ? ORDER BY i",
 			k.kind, k.addr[:], from[:], p.now); err != nil {
-			return getAnswer{}, fmt.Errorf("get: %w", err)
+			return getAnswer{}, err
 		}
 		g.Resume, g.After = false, recordID{}
 	}
@@ -37,9 +46,9 @@ func (s *Store) get(ctx context.Context, g getRequest) (getAnswer, error) {
 	if !g.Resume {
 		op = ">="
 	}
-	if err := p.read(ctx, s.r, "SELECT i, b FROM r WHERE k = ? AND a = ? AND i "+op+" ? AND i < ? AND e > ? ORDER BY i",
+	if err := p.read(ctx, db, "SELECT i, b FROM r WHERE k = ? AND a = ? AND i "+op+" ? AND i < ? AND e > ? ORDER BY i",
 		k.kind, k.addr[:], g.After[:], g.Start[:], p.now); err != nil {
-		return getAnswer{}, fmt.Errorf("get: %w", err)
+		return getAnswer{}, err
 	}
 	return a, nil
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // statements are those of the writer, prepared once.
-type statements struct{ one, length, signed, insert, update *sql.Stmt }
+type statements struct{ one, length, signed, insert, update, remove *sql.Stmt }
 
 func (st *statements) prepare(db *sql.DB) error {
 	for dst, q := range map[**sql.Stmt]string{
@@ -18,6 +18,7 @@ func (st *statements) prepare(db *sql.DB) error {
 		&st.length: countSQL,
 		&st.signed: "SELECT count(*) FROM r WHERE s = ?",
 		&st.insert: "INSERT INTO r (k, a, i, s, e, b) VALUES (?, ?, ?, ?, ?, ?)",
+		&st.remove: "DELETE FROM r WHERE k = ? AND a = ? AND i = ?",
 		&st.update: "UPDATE r SET e = ?, s = ?, b = ? WHERE k = ? AND a = ? AND i = ?",
 	} {
 		var err error
@@ -30,7 +31,7 @@ func (st *statements) prepare(db *sql.DB) error {
 
 func (st *statements) close() error {
 	var err error
-	for _, s := range []*sql.Stmt{st.one, st.length, st.signed, st.insert, st.update} {
+	for _, s := range []*sql.Stmt{st.one, st.length, st.signed, st.insert, st.update, st.remove} {
 		if s != nil {
 			err = errors.Join(err, s.Close())
 		}
@@ -64,29 +65,39 @@ func (s *Store) put(ctx context.Context, recs []Record) ([]byte, error) {
 	if len(good) == 0 {
 		return copies, nil
 	}
+	d := s.current()
+	if err := s.write(ctx, d, recs, good, copies); err != nil {
+		return nil, s.failed(d, fmt.Errorf("put: %w", err))
+	}
+	return copies, nil
+}
+
+// write stores the good ones of recs in one transaction and notes them in
+// copies.
+func (s *Store) write(ctx context.Context, d *database, recs []Record, good []int, copies []byte) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	tx, err := s.w.BeginTx(ctx, nil)
+	tx, err := d.w.BeginTx(ctx, nil)
 	if err != nil {
-		return nil, fmt.Errorf("put: %w", err)
+		return err
 	}
 	defer func() { _ = tx.Rollback() }() // after Commit it does nothing
-	p := putting{s: s, sql: s.sql.within(ctx, tx), lengths: make(map[slot]int), signers: make(map[int64]int)}
+	p := putting{s: s, sql: d.sql.within(ctx, tx), lengths: make(map[slot]int), signers: make(map[int64]int)}
 	for _, i := range good {
 		held, err := p.one(ctx, recs[i])
 		if err != nil {
-			return nil, fmt.Errorf("put: %w", err)
+			return err
 		}
 		if held {
 			copies[i] = 1
 		}
 	}
 	if err := tx.Commit(); err != nil {
-		return nil, fmt.Errorf("put: %w", err)
+		return err
 	}
 	s.total.Add(p.added)
 	s.remember(p.lengths)
-	return copies, nil
+	return nil
 }
 
 // timely reports whether r has not ended and does not end too late.
@@ -189,51 +200,4 @@ func newest(r, old Record) bool {
 		return string(r.b) == string(old.b)
 	}
 	return r.Address() == old.Address()
-}
-
-// sweepLoop removes what expired until ctx ends.
-func (s *Store) sweepLoop(ctx context.Context) {
-	t := time.NewTicker(s.cfg.Sweep)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-			if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
-				s.cfg.Log.Error("index store not swept", "err", err)
-			}
-		}
-	}
-}
-
-// sweep removes what expired, some rows at a time so that puts get in between.
-func (s *Store) sweep(ctx context.Context) error {
-	for {
-		n, err := s.sweepSome(ctx)
-		if err != nil || n < sweepRows {
-			return err
-		}
-	}
-}
-
-func (s *Store) sweepSome(ctx context.Context) (int64, error) {
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	res, err := s.w.ExecContext(ctx, `DELETE FROM r WHERE (k, a, i) IN
-		(SELECT k, a, i FROM r WHERE e <= ? LIMIT ?)`, s.cfg.Now().Unix(), sweepRows)
-	if err != nil {
-		return 0, fmt.Errorf("sweep: %w", err)
-	}
-	n, err := res.RowsAffected()
-	if err != nil {
-		return 0, fmt.Errorf("sweep: %w", err)
-	}
-	if n > 0 {
-		s.total.Add(-n)
-		s.mu.Lock()
-		clear(s.counts)
-		s.mu.Unlock()
-	}
-	return n, nil
 }
