@@ -13,7 +13,9 @@
 // words, a type class and the binary logarithm of the size; it reads no name
 // and no CID and can list what it holds only by guessing words. Common words
 // can be guessed. The far end of a path (Far) finds the super nodes and merges
-// their answers; it learns an address and tags, never who asked.
+// their answers; it learns an address and tags, never who asked. When the
+// nearest do not know, the far end lets a get walk on from super node to super
+// node (Server) through the region of its address. PROTOCOL.md has the bytes.
 //
 // The asking side (Search, Find, Put) verifies every signature, opens records
 // and checks that a name really holds the words asked for. Whether the content
