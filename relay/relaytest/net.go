@@ -24,6 +24,7 @@ const Name = "test"
 type Config struct {
 	Relays  int                                  // 6
 	Instant bool                                 // dialling takes no time, as if the nodes were connected
+	Connect int                                  // round trips for the first link between two nodes, as TCP, TLS and identify take; later ones take none; 0: one for each link
 	Latency time.Duration                        // of each link, one way
 	Spread  float64                              // links differ: latency times 1-Spread to 1+Spread, drawn for each link
 	Rate    int64                                // bytes a second of each link and direction; 0: no bound
@@ -49,6 +50,7 @@ type Net struct {
 	byID   map[wire.NodeID]*node
 	links  map[*Link]struct{}
 	lines  map[[2]wire.NodeID]*line // by who writes and who reads
+	met    map[[2]wire.NodeID]bool  // pairs of nodes with a link now or before; guarded by mu, as are those above
 	closed bool
 }
 
@@ -68,7 +70,7 @@ func New(cfg Config) (*Net, error) {
 	if cfg.Window == 0 {
 		cfg.Window = 4 << 20
 	}
-	n := &Net{cfg: cfg, byID: map[wire.NodeID]*node{}, links: map[*Link]struct{}{}, lines: map[[2]wire.NodeID]*line{}}
+	n := &Net{cfg: cfg, byID: map[wire.NodeID]*node{}, links: map[*Link]struct{}{}, lines: map[[2]wire.NodeID]*line{}, met: map[[2]wire.NodeID]bool{}}
 	for i := range cfg.Relays {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
@@ -204,11 +206,24 @@ type dialer struct {
 
 var errUnreachable = errors.New("node cannot be reached")
 
+// dialling is how long a dial takes.
+func (n *Net) dialling(from, to wire.NodeID) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.cfg.Instant, n.cfg.Connect > 0 && n.met[[2]wire.NodeID{from, to}]:
+		return 0
+	case n.cfg.Connect > 0:
+		return time.Duration(2*n.cfg.Connect) * n.cfg.Latency
+	}
+	return 2 * n.cfg.Latency
+}
+
 // Dial makes a link to a relay and lets it serve the other end.
 func (d *dialer) Dial(ctx context.Context, to wire.Descriptor) (relay.Link, error) {
 	n := d.net
-	if n.cfg.Latency > 0 && !n.cfg.Instant { // there and back
-		t := time.NewTimer(2 * n.cfg.Latency)
+	if wait := n.dialling(d.self, to.Node); wait > 0 {
+		t := time.NewTimer(wait)
 		defer t.Stop()
 		select {
 		case <-t.C:
@@ -231,6 +246,7 @@ func (d *dialer) Dial(ctx context.Context, to wire.Descriptor) (relay.Link, erro
 	a, b := n.pairLocked(d.self, to.Node)
 	a.up, b.up = d.up, nd.shares.Relayed()
 	n.links[a] = struct{}{}
+	n.met[[2]wire.NodeID{d.self, to.Node}], n.met[[2]wire.NodeID{to.Node, d.self}] = true, true
 	n.wg.Go(func() {
 		nd.relay.Serve(b)
 		b.Close()
