@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	mrand "math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,7 +32,7 @@ type trial struct {
 	r, p  *relay.Conn
 
 	over    chan struct{} // ends those who write
-	got     int           // bytes that the reader got, all of them right
+	got     atomic.Int64  // bytes that the reader got, all of them right
 	wrong   error         // a byte that was not
 	read    error         // how the reader's stream ended
 	readAt  time.Time
@@ -127,9 +128,9 @@ func (x *trial) receive() {
 	for {
 		k, err := x.r.Read(got[:len(want)-at])
 		if !bytes.Equal(got[:k], want[at:at+k]) && x.wrong == nil {
-			x.wrong = fmt.Errorf("a wrong byte after %d right ones", x.got)
+			x.wrong = fmt.Errorf("a wrong byte after %d right ones", x.got.Load())
 		}
-		x.got += k
+		x.got.Add(int64(k))
 		if at += k; at == len(want) {
 			src.Read(want)
 			at = 0
@@ -211,10 +212,10 @@ func TestFaultNone(t *testing.T) {
 	for _, bulk := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			x := newTrial(t, bulk, nil)
-			before := x.got
+			before := x.got.Load()
 			time.Sleep(2 * trialGoal)
-			if x.way.read.Err() != nil || x.way.pub.Err() != nil || x.got <= before {
-				t.Errorf("bulk %v: paths ended with %v and %v, %d bytes more", bulk, x.way.read.Err(), x.way.pub.Err(), x.got-before)
+			if x.way.read.Err() != nil || x.way.pub.Err() != nil || x.got.Load() <= before {
+				t.Errorf("bulk %v: paths ended with %v and %v, %d bytes more", bulk, x.way.read.Err(), x.way.pub.Err(), x.got.Load()-before)
 			}
 			x.check("no fault", time.Second)
 		})
@@ -253,6 +254,7 @@ func TestFaultFrames(t *testing.T) {
 						t.Errorf("%s: noticed after %v, want at most %v", what, took, most)
 					}
 					time.Sleep(7 * trialLatency)
+					synctest.Wait()
 					if got, want := x.links[link].Done(), 1; got != want {
 						t.Errorf("%s: happened %d times, want %d", what, got, want)
 					}
@@ -364,15 +366,15 @@ func TestFaultTrickle(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			x := newTrial(t, false, nil)
 			const span = trialGoal / 4
-			before := float64(x.got) // of the second before
+			before := float64(x.got.Load()) // of the second before
 			start := time.Now()
 			link, dir := toReader(k)
 			x.links[link].Do(dir, relaytest.Trickle)
 			noticed := time.Duration(0)
-			for last := x.got; noticed == 0 && time.Since(start) < trialGoal; last = x.got {
+			for last := x.got.Load(); noticed == 0 && time.Since(start) < trialGoal; last = x.got.Load() {
 				time.Sleep(span)
 				synctest.Wait()
-				if float64(x.got-last)/span.Seconds() < before/crawl {
+				if float64(x.got.Load()-last)/span.Seconds() < before/crawl {
 					noticed = time.Since(start)
 				}
 			}
@@ -383,5 +385,33 @@ func TestFaultTrickle(t *testing.T) {
 			t.Logf("%s: measured after %v; the paths' ends: %v, %v", what, noticed, x.way.read.Err(), x.way.pub.Err())
 			x.check(what, 2*time.Minute)
 		})
+	}
+}
+
+// TestFaultLeavesNothing: after all kinds of faults goroutines and heap are as
+// they were.
+func TestFaultLeavesNothing(t *testing.T) {
+	run := func() {
+		for _, f := range []relaytest.Fault{relaytest.Corrupt, relaytest.Replay, relaytest.Reorder, relaytest.Trickle, relaytest.Mute} {
+			synctest.Test(t, func(t *testing.T) {
+				x := newTrial(t, false, nil)
+				x.links[2].Do(relaytest.In, f)
+				time.Sleep(trialGoal)
+				x.check(fmt.Sprint("fault ", f), 2*time.Minute)
+			})
+		}
+	}
+	run()
+	g1, h1 := left()
+	for range 3 {
+		run()
+	}
+	g2, h2 := left()
+	t.Logf("%d goroutines, then %d; heap %d KiB, then %d", g1, g2, h1>>10, h2>>10)
+	if g2 > g1 {
+		t.Errorf("goroutines: %d, then %d", g1, g2)
+	}
+	if h2 > h1+1<<20 {
+		t.Errorf("heap: %d KiB, then %d", h1>>10, h2>>10)
 	}
 }

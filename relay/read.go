@@ -40,7 +40,7 @@ func (c *Conn) next() error {
 		if c.owed++; c.owed == 1 {
 			c.since = time.Now()
 		}
-		if c.owed >= max(wire.InitialWindow/2, c.window/4) { // rarely: each time costs a frame at every relay
+		if c.owed >= max(wire.InitialWindow/2, c.window/8) { // rarely: each time costs a frame at every relay; what is owed fills no way
 			if err := c.giveBack(); err != nil {
 				return err
 			}
