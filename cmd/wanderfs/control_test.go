@@ -2,6 +2,8 @@ package main
 
 import (
 	stdbytes "bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -9,9 +11,26 @@ import (
 // The tests here run the others' scenarios with a defence switched off, and
 // fail if that goes unnoticed.
 
+// TestDefencesAreFound looks whether the source still holds what the tests
+// below switch off, without waiting for them.
+func TestDefencesAreFound(t *testing.T) {
+	all := []change{lie, noVerification, noSuccessor, oldNumbers, alwaysHeld}
+	all = append(all, noEncryption...)
+	all = append(all, noRepair...)
+	for _, c := range all {
+		src, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(c.file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(src), c.old); n != 1 {
+			t.Errorf("%s holds %d times, want once:\n%s", c.file, n, c.old)
+		}
+	}
+}
+
 // noEncryption takes the ciphers out of links, layers, streams and records.
 var noEncryption = []change{
-	{"node/host.go", "libp2p.Security(libp2ptls.ID, libp2ptls.New)", "func(c *libp2p.Config) error { _ = libp2ptls.ID; return libp2p.NoSecurity(c) }"},
+	{"node/host.go", "libp2p.Security(libp2ptls.ID, newSecurity)", "func(c *libp2p.Config) error { _, _ = libp2ptls.ID, newSecurity; return libp2p.NoSecurity(c) }"},
 	{"relay/layer.go", "	l.aead.Seal(body[:0], l.nonce[:], body, nil)\n", "	_ = body\n"},
 	{"relay/layer.go", "if _, err := l.aead.Open(box[:0], l.nonce[:], box, nil); err != nil {", "if len(box) == 0 {"},
 	{"relay/layer.go", "for i := 0; i < len(dst); i += 16 {", "for i := len(dst); i < len(dst); i += 16 {"},
@@ -45,7 +64,7 @@ func TestDialableNodesExchangePackets(t *testing.T) {
 }
 
 // noVerification lets a reader take every byte for right.
-var noVerification = change{"node/fetch/verify.go", "err := f.ref.Verify(buf.b)", "err := error(nil)"}
+var noVerification = change{"node/fetch/verify.go", "err := t.f.hash(f.ref, buf.b)", "err := error(nil)"}
 
 func TestWithoutVerificationLiesAreReturned(t *testing.T) {
 	w := newWorld(t, 64)
