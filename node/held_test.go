@@ -125,7 +125,7 @@ func TestUndialableNodesRelay(t *testing.T) {
 	wg.Wait()
 	pub, reader := labNode(t, boot, private), labNode(t, boot, private)
 	reader.mesh.held.share = 1
-	eventually(t, 60*time.Second, "the reader to know of relays that nobody can dial", func() bool {
+	eventually(t, 3*time.Minute, "the reader to know of relays that nobody can dial", func() bool {
 		h := reader.mesh.held
 		h.mu.Lock()
 		defer h.mu.Unlock()
