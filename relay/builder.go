@@ -131,10 +131,12 @@ func (p *Path) build(ctx context.Context, hops []wire.Descriptor) (int, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { l.Reset() })
 	defer stop()
+	sent := time.Now()
 	b, err := deliver(l, packet, soon, time.Now().Add(p.b.HopTimeout+p.b.HopTimeout/4))
 	if err != nil {
 		return 0, err
 	}
+	p.life.setUp = time.Since(sent) // nobody else uses it yet
 	keys, err := setup.Finish(b)
 	if err != nil {
 		return hopOf(err)

@@ -50,22 +50,24 @@ const (
 // newTrial makes both ends and lets them talk until the way has settled. With
 // bulk the publisher sends all that the way takes.
 func newTrial(t *testing.T, bulk bool, adjust func(*relay.Builder)) *trial {
+	return newTrialOver(t, relaytest.Config{Latency: trialLatency, Rate: trialRate}, bulk, adjust)
+}
+
+func newTrialOver(t *testing.T, cfg relaytest.Config, bulk bool, adjust func(*relay.Builder)) *trial {
 	x := &trial{t: t, over: make(chan struct{}), stopped: make(chan struct{})}
 	dialler := [6]int{1, 2, 3, -1, 4, 5}
 	for i := range x.links {
 		x.links[i] = &relaytest.Faulty{Pause: 500 * time.Millisecond}
 	}
 	i := 0
-	n, err := relaytest.New(relaytest.Config{
-		Latency: trialLatency, Rate: trialRate,
-		Adjust: func(c *relay.Config) {
-			if j := dialler[i]; j >= 0 {
-				x.links[j].Network = c.Network
-				c.Network = x.links[j]
-			}
-			i++
-		},
-	})
+	cfg.Adjust = func(c *relay.Config) {
+		if j := dialler[i]; j >= 0 {
+			x.links[j].Network = c.Network
+			c.Network = x.links[j]
+		}
+		i++
+	}
+	n, err := relaytest.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,6 +224,27 @@ func TestFaultNone(t *testing.T) {
 	}
 }
 
+// TestFaultSlow: slow and long ways are not taken for frozen ones, though all
+// that the publisher has is in front of its sign of life.
+func TestFaultSlow(t *testing.T) {
+	for _, rate := range []int64{200_000, 500_000, 1_000_000, 3_000_000} {
+		for _, latency := range []time.Duration{trialLatency, 150 * time.Millisecond} {
+			what := fmt.Sprintf("%d KB/s, links of %v", rate/1000, latency)
+			synctest.Test(t, func(t *testing.T) {
+				x := newTrialOver(t, relaytest.Config{Latency: latency, Rate: rate, Shared: true}, true, nil)
+				time.Sleep(20 * time.Second)
+				if x.way.read.Err() != nil || x.way.pub.Err() != nil {
+					t.Errorf("%s: paths ended with %v and %v", what, x.way.read.Err(), x.way.pub.Err())
+				}
+				if got, least := x.got.Load(), rate*15; got < least {
+					t.Errorf("%s: got %d bytes, want at least %d", what, got, least)
+				}
+				x.check(what, 2*time.Minute)
+			})
+		}
+	}
+}
+
 // TestFaultFrames: each relay, in each direction, corrupts, replays or
 // reorders. The half of the way that it belongs to ends as soon as the frame
 // reaches who verifies it, on all its relays.
@@ -336,6 +359,20 @@ func TestFaultFreeze(t *testing.T) {
 						t.Errorf("%s: %s noticed after %v: %v", what, h.name, took, h.p.Err())
 					}
 					t.Logf("%s: %s noticed after %v", what, h.name, took.Round(time.Microsecond))
+				}
+				if k != 3 { // the other half has only the gateway to tell it
+					before := x.got.Load()
+					time.Sleep(time.Until(start.Add(idle + trialGoal)))
+					synctest.Wait()
+					if k > 3 && x.got.Load() != before {
+						t.Errorf("%s: %d bytes came after that", what, x.got.Load()-before)
+					}
+					if k > 3 && !errors.Is(x.read, relay.ErrReset) {
+						t.Errorf("%s: the reader's stream ended with %v, want %v", what, x.read, relay.ErrReset)
+					}
+					if _, err := x.p.Write(make([]byte, 1)); err == nil {
+						t.Errorf("%s: the publisher's stream lives on", what)
+					}
 				}
 				x.check(what, 2*idle)
 			})

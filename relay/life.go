@@ -19,7 +19,10 @@ type life struct {
 	keep   time.Duration // longest pause
 	pause  time.Duration // present one
 	last   time.Time     // anything arrived, or was sent as data
-	rtt    time.Duration // slowest of late, of PINGs
+	rtt    time.Duration // slowest of late, of PINGs; 0: none was answered
+	setUp  time.Duration // how long the set-up took, which is longer
+	start  time.Time     // of the watch
+	sent   time.Time     // when the last PING was due
 	asked  time.Time     // when the PING that is out was sent; zero: none is
 	moved  time.Time     // last write that ended
 	burst  int           // bytes written since the last quiet second, of late
@@ -34,6 +37,7 @@ type life struct {
 func (l *life) init(b *Builder) {
 	l.quiet, l.keep, l.pause = b.Quiet, b.KeepAlive, b.Quiet
 	l.last = time.Now()
+	l.start = l.last
 	l.ask = make(chan struct{}, 1)
 	l.change = make(chan struct{}, 1)
 	l.waits = map[[8]byte]chan struct{}{}
@@ -87,9 +91,11 @@ func (l *life) active() {
 func (l *life) pong(token [8]byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if token == l.token && !l.asked.IsZero() {
-		l.rtt = max(time.Since(l.asked), l.rtt*7/8)
-		l.pause = min(2*l.pause, l.keep)
+	if token == l.token {
+		l.rtt = max(time.Since(l.sent), l.rtt*7/8)
+		if !l.asked.IsZero() {
+			l.pause = min(2*l.pause, l.keep)
+		}
 	}
 	l.asked = time.Time{}
 	if c := l.waits[token]; c != nil {
@@ -103,6 +109,9 @@ func (l *life) pong(token [8]byte) {
 // reason. Time between writes tells nothing: a film is written slowly, too.
 func (l *life) patience(dead time.Duration) time.Duration {
 	d := max(dead, 4*l.rtt)
+	if l.rtt == 0 {
+		d = max(dead, 2*l.setUp)
+	}
 	if l.burst > 1<<20 {
 		share := min(1, float64(maxBehind)/float64(l.burst))
 		d = max(d, dead/2+min(10*dead, time.Duration(share*float64(l.held))))
@@ -127,10 +136,14 @@ func (l *life) due(dead time.Duration) (wait time.Duration, ask, over bool) {
 	defer l.mu.Unlock()
 	now := time.Now()
 	if l.asked.IsZero() {
-		if wait = l.last.Add(l.pause).Sub(now); wait > 0 {
+		from := l.last
+		if l.n == 0 { // the first one also measures the way
+			from = l.start
+		}
+		if wait = from.Add(l.pause).Sub(now); wait > 0 {
 			return wait, false, false
 		}
-		l.asked = now
+		l.asked, l.sent = now, now
 		l.n++
 		binary.BigEndian.PutUint64(l.token[:], l.n)
 		return dead, true, false
