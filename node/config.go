@@ -31,7 +31,7 @@ type Config struct {
 	UpLimit        int64         // bytes a second sent on circuits: half for own ones, half for others', see relay.Shares; 0 is no limit
 	JoinEffort     int           // bits of work that gateways ask of readers of this node's shares under load; 0: relay.DefaultEffort, negative: none
 	Limits         relay.Limits  // what others may make this node carry; those of relay.Limits
-	Reshare        bool          // offer what was read; not in this version: New refuses it
+	Reshare        bool          // offer what was read to others, hours later, where at least 5 others share it
 	MDNS           bool          // look for nodes in the local network
 	NoUPnP         bool          // ask no router for a port
 	Lab            bool          // a network of private addresses, apart from all others
@@ -39,7 +39,8 @@ type Config struct {
 	Version        string        // of the program, for status
 	Log            *slog.Logger  // nil is silence
 
-	far func(relay.Far) relay.Far // tests look at what comes to this far end
+	far     func(relay.Far) relay.Far // tests look at what comes to this far end
+	reshare reshareTiming             // tests do not wait for hours
 }
 
 // Errors of New that a caller acts on.
@@ -79,9 +80,6 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.JoinEffort > wire.MaxListenEffort {
 		return c, fmt.Errorf("join-effort: more than %d", wire.MaxListenEffort)
-	}
-	if c.Reshare {
-		return c, errors.New("reshare: not possible in this version")
 	}
 	if c.UpLimit < 0 {
 		return c, errors.New("up-limit: negative")

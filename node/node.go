@@ -32,6 +32,7 @@ type Node struct {
 	meter   *meter
 	lookups *pool
 	publish *publisher
+	reshare *resharer // nil without Config.Reshare
 	search  *searcher
 	fetch   *fetch.Fetcher
 	reads   *readSessions
@@ -135,19 +136,21 @@ func (n *Node) useNetwork(network string) {
 		return n.paths.build(ctx, purposeLookup, nil, func() ([]wire.Descriptor, error) { return chooser.lookup(n.cfg.Hops) })
 	}, n.mesh.view.wait)
 	n.reads = newReadSessions(n.paths, n.cfg.SessionLife)
-	n.fetch = fetch.New(fetch.Config{
-		Finder: &finder{
-			network: network, pool: n.lookups, paths: n.paths, own: n.reads,
-			self: n.mesh.t.id, policy: n.mesh.t.policy, hops: n.cfg.Hops,
-		},
-		Store: localStore{n.cache, n.share},
-		Log:   n.cfg.Log,
-	})
+	find := &finder{
+		network: network, pool: n.lookups, paths: n.paths, own: n.reads,
+		self: n.mesh.t.id, policy: n.mesh.t.policy, hops: n.cfg.Hops,
+	}
+	setup := &publishing{
+		paths: n.paths, view: n.mesh.view, shares: n.mesh.t.shares, effort: max(0, n.cfg.JoinEffort), hops: max(1, n.cfg.Hops-1), life: n.cfg.SessionLife,
+	}
+	if n.cfg.Reshare {
+		n.reshare = newResharer(network, n.cache, n.share, n.lookups, setup, find.look, n.cfg.reshare, n.cfg.Log)
+		find.seen = n.reshare.seen
+	}
+	n.fetch = fetch.New(fetch.Config{Finder: find, Store: localStore{n.cache, n.share}, Log: n.cfg.Log})
 	n.pinner = newPinner(n.cache, n.fetch.Getter, n.cfg.Log)
 	n.search = newSearcher(network, n.lookups, n.cache, n.cfg.Log)
-	n.publish = newPublisher(network, n.share, n.lookups, &publishing{
-		paths: n.paths, view: n.mesh.view, shares: n.mesh.t.shares, effort: max(0, n.cfg.JoinEffort), hops: max(1, n.cfg.Hops-1), life: n.cfg.SessionLife,
-	}, n.cfg.Log)
+	n.publish = newPublisher(network, n.share, n.lookups, setup, n.cfg.Log)
 }
 
 // Share is the shared directory.
@@ -164,7 +167,11 @@ func (n *Node) Close() error {
 			var wg sync.WaitGroup
 			var mu sync.Mutex
 			// Side by side: each says goodbye on paths of its own.
-			for _, part := range []io.Closer{n.pinner, n.fetch, n.reads, n.search, n.publish, n.lookups, n.meter} {
+			parts := []io.Closer{n.pinner, n.fetch, n.reads, n.search, n.publish, n.lookups, n.meter}
+			if n.reshare != nil {
+				parts = append(parts, n.reshare)
+			}
+			for _, part := range parts {
 				wg.Go(func() {
 					err := part.Close()
 					mu.Lock()

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -22,16 +21,9 @@ const (
 // publisher makes what is shared findable: for every group of shares a
 // session, its record, and for every item a pointer and postings.
 type publisher struct {
-	network string
-	share   *share.Share
-	pool    *pool
-	setup   *publishing
-	log     *slog.Logger
-
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-	kick   chan struct{} // capacity 1: a group was told for the first time
+	*announcer
+	share *share.Share
+	log   *slog.Logger
 
 	mu     sync.Mutex
 	groups map[int]*shareGroup   // guarded by mu
@@ -52,19 +44,11 @@ type itemTold struct {
 
 func newPublisher(network string, s *share.Share, pl *pool, setup *publishing, log *slog.Logger) *publisher {
 	p := &publisher{
-		network: network, share: s, pool: pl, setup: setup, log: log,
-		kick: make(chan struct{}, 1), groups: make(map[int]*shareGroup), items: make(map[itemKey]*itemTold),
+		announcer: newAnnouncer(network, pl, setup, make(chan struct{}, 1)),
+		share:     s, log: log, groups: make(map[int]*shareGroup), items: make(map[itemKey]*itemTold),
 	}
-	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.wg.Go(p.run)
 	return p
-}
-
-// Close ends all sessions and waits for them.
-func (p *publisher) Close() error {
-	p.cancel()
-	p.wg.Wait()
-	return nil
 }
 
 // run publishes whatever is not published yet, or no longer.
@@ -158,7 +142,7 @@ func (p *publisher) groupLocked(i int) (*shareGroup, error) {
 	if known {
 		spread = spreadKnown
 	}
-	g := &shareGroup{p: p, i: i, record: record, spread: min(spread, p.setup.life/20+1)}
+	g := &shareGroup{p: p.announcer, record: record, spread: min(spread, p.setup.life/20+1)}
 	g.server = &fetch.Server{Blocks: groupBlocks{p.share, i}}
 	p.groups[i] = g
 	p.wg.Go(g.run)
@@ -196,19 +180,29 @@ func (p *publisher) sessions() (out []sessionInfo, missing error) {
 	}
 	p.mu.Unlock()
 	for _, g := range groups {
-		g.mu.Lock()
-		if g.current != nil {
-			if g.current.ctx.Err() == nil {
-				out = append(out, g.current.info(false))
-			}
-			if g.current.ready() == 0 {
-				missing = g.current.missing()
-			}
+		have, err := g.sessions()
+		out = append(out, have...)
+		if err != nil {
+			missing = err
 		}
-		for _, s := range g.draining {
-			out = append(out, s.info(true))
+	}
+	return out, missing
+}
+
+// sessions lists those of the group, and why the present one listens nowhere.
+func (g *shareGroup) sessions() (out []sessionInfo, missing error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.current != nil {
+		if g.current.ctx.Err() == nil {
+			out = append(out, g.current.info(false))
 		}
-		g.mu.Unlock()
+		if g.current.ready() == 0 {
+			missing = g.current.missing()
+		}
+	}
+	for _, s := range g.draining {
+		out = append(out, s.info(true))
 	}
 	return out, missing
 }

@@ -2,7 +2,6 @@ package node
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -185,19 +184,4 @@ func (p *publisher) putAll(jobs []putJob) error {
 	}
 	wg.Wait()
 	return first
-}
-
-// put puts records over a path that serves for nothing else.
-func (p *publisher) put(ctx context.Context, recs []index.Record) error {
-	ctx, cancel := context.WithTimeout(ctx, putTimeout)
-	defer cancel()
-	own, err := p.pool.take(ctx)
-	if err != nil {
-		return fmt.Errorf("publish: %w", err)
-	}
-	defer own.Close()
-	if err := index.Put(ctx, own, recs); err != nil {
-		return fmt.Errorf("publish: %w", err)
-	}
-	return nil
 }

@@ -24,10 +24,20 @@ type finder struct {
 	self    wire.NodeID
 	policy  addrPolicy
 	hops    int // own relays of a reading path
+
+	seen func(root chunk.Ref, routes []fetch.Route) // told what Find found; nil: nobody is
 }
 
 // Find implements fetch.Finder.
 func (f *finder) Find(ctx context.Context, root chunk.Ref) ([]fetch.Route, error) {
+	routes, err := f.look(ctx, root)
+	if f.seen != nil && err == nil {
+		f.seen(root, routes)
+	}
+	return routes, err
+}
+
+func (f *finder) look(ctx context.Context, root chunk.Ref) ([]fetch.Route, error) {
 	path, err := f.pool.take(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("look up content: %w", err)

@@ -28,6 +28,7 @@ type publishing struct {
 	effort int // bits, of puzzles for readers under load
 	hops   int // own relays of a publishing path
 	life   time.Duration
+	own    ownSessions
 }
 
 // session is a publisher's session: it listens at up to wire.MaxGateways
@@ -80,6 +81,7 @@ func newSession(p *publishing, serve serveFunc) (*session, error) {
 		p:        p, keys: keys, number: keys.Number(), serve: serve,
 		changed: make(chan struct{}, 1), parting: make(chan struct{}), quiet: make(chan struct{}, 1),
 	}
+	p.own.note(s.number, s.over())
 	rand.Read(s.join[:])
 	s.ctx, s.cancel = context.WithDeadline(withBudget(context.Background(), p.shares.Session()), s.over())
 	for slot := range s.gateways {

@@ -26,10 +26,9 @@ const (
 	recordLife     = 24 * time.Hour         // the longest life of a group record
 )
 
-// shareGroup is one group of shares with its sessions.
+// shareGroup is one group of content with its sessions.
 type shareGroup struct {
-	p      *publisher
-	i      int
+	p      *announcer
 	record index.Group
 	server *fetch.Server
 	spread time.Duration // within which its first session begins

@@ -47,6 +47,10 @@ func (n *Node) Status() control.Status {
 	case standing != nil && sh.Files > 0:
 		s.WaitingFor = "a gateway for what is shared: " + standing.Error()
 	}
+	if n.reshare != nil {
+		sessions = append(sessions, n.reshare.sessions()...)
+		s.Shared.Reshared = n.reshare.offered()
+	}
 	now := time.Now()
 	for _, i := range slices.Concat(n.reads.sessions(), sessions) {
 		s.Sessions = append(s.Sessions, control.Session{

@@ -97,6 +97,9 @@ func statusText(s control.Status) string {
 	}
 	line("paths", "%d for reading, %d for publishing, %d for looking up", paths["read"], paths["publish"], paths["lookup"])
 	line("shared", "%d files, %s, %d published, %d hashing", s.Shared.Files, bytes(s.Shared.Bytes), s.Shared.Published, s.Shared.Hashing)
+	if n := s.Shared.Reshared; n > 0 {
+		line("", "%d that were read are offered to others", n)
+	}
 	if n := len(s.Shared.Errors); n > 0 {
 		line("", "%d could not be shared; wanderfs status --json tells which", n)
 	}

@@ -58,7 +58,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.BoolVar(&s.noRelay, "no-relay", false, "do not relay for others; also a new node identity at each start")
 	f.StringVar(&s.upLimit, "up-limit", "0", "most bytes a second that are sent: half for own sessions, half for others, never lent; 0 is no limit")
 	f.IntVar(&s.joinEffort, "join-effort", relayEffort, "bits of work that readers of what is shared here must do while many come, 0 to 24; 0 is none")
-	f.BoolVar(&s.reshare, "reshare", false, "offer what was read to others")
+	f.BoolVar(&s.reshare, "reshare", false, "offer what was read to others, hours later, where at least 5 others share it")
 	f.BoolVar(&s.mdns, "mdns", false, "find nodes in the local network; tells it that this node is here")
 	f.BoolVar(&s.noUPnP, "no-upnp", false, "do not ask the router to forward a port")
 	f.BoolVar(&s.allowOther, "allow-other", false, "let other users of this machine see the drive")

@@ -47,6 +47,7 @@ type Shared struct {
 	Bytes     int64    `json:"bytes"`
 	Hashing   int64    `json:"hashing"`
 	Published int64    `json:"published"`
+	Reshared  int64    `json:"reshared"` // files and folders that were read and are offered
 	Errors    []string `json:"errors"`
 }
 
