@@ -161,7 +161,12 @@ func TestReshareNeedsSources(t *testing.T) {
 	if !r.waits(root) || len(r.list()) > 0 {
 		t.Error("a look-up that failed decided")
 	}
+	// Another one counts again so late that it could not take back what it offers.
+	n, r, sources = loneResharer(t, reshareTiming{after: time.Millisecond}, nil)
+	root, _, _ = putTree(t, n, 0)
+	r.setup.own.note(wire.SessionNumber{1}, time.Now().Add(time.Hour))
 	sources.Store(reshareSources) // one of them is its own
+	r.seen(root, numbered(reshareSources+1))
 	eventually(t, time.Minute, "the decision", func() bool { return !r.waits(root) })
 	if len(r.list()) > 0 {
 		t.Error("it is offered with too few sources at the end of the delay")
