@@ -84,10 +84,12 @@ func TestReshare(t *testing.T) {
 	rand.Read(common)
 	rand.Read(rare)
 	rand.Read(own)
-	publish := func(n *Node, name string, content []byte) chunk.Ref {
+	put := func(n *Node, name string, content []byte) {
 		if err := os.WriteFile(filepath.Join(n.Share().Dir(), name), content, 0o600); err != nil {
-			t.Error(err)
+			t.Fatal(err)
 		}
+	}
+	published := func(n *Node, name string) chunk.Ref {
 		eventually(t, 2*time.Minute, "a file to be published", func() bool { return n.Share().State(name).Phase == "published" })
 		return n.Share().State(name).Ref
 	}
@@ -102,12 +104,19 @@ func TestReshare(t *testing.T) {
 	plain := labNode(t, boot, hidden)
 	var many, few chunk.Ref
 	for i, p := range pubs {
-		many = publish(p, "common thing.bin", common)
+		put(p, "common thing.bin", common)
 		if i > 0 {
-			few = publish(p, "rare thing.bin", rare)
+			put(p, "rare thing.bin", rare)
 		}
 	}
-	mine := publish(reader, "own thing.bin", own)
+	put(reader, "own thing.bin", own)
+	for i, p := range pubs {
+		many = published(p, "common thing.bin")
+		if i > 0 {
+			few = published(p, "rare thing.bin")
+		}
+	}
+	mine := published(reader, "own thing.bin")
 	r := reader.reshare
 	eventually(t, 2*time.Minute, "all sources to be found", func() bool {
 		a, aerr := r.count(many)
