@@ -183,7 +183,7 @@ func (r *resharer) round() (next time.Time) {
 		r.mu.Lock()
 		c := r.waiting[root]
 		if again && time.Since(c.born) < reshareForget+reshareSpread*r.timing.after {
-			c.due = time.Now().Add(r.pause() / 4)
+			c.due = time.Now().Add(min(r.pause()/4, r.timing.after)) // it may still be read
 			r.waiting[root] = c
 		} else {
 			delete(r.waiting, root)
