@@ -227,16 +227,16 @@ func TestFaultNone(t *testing.T) {
 // TestFaultSlow: slow and long ways are not taken for frozen ones, though all
 // that the publisher has is in front of its sign of life.
 func TestFaultSlow(t *testing.T) {
-	for _, rate := range []int64{200_000, 500_000, 1_000_000, 3_000_000} {
+	for _, rate := range []int64{200_000, 1_000_000} {
 		for _, latency := range []time.Duration{trialLatency, 150 * time.Millisecond} {
 			what := fmt.Sprintf("%d KB/s, links of %v", rate/1000, latency)
 			synctest.Test(t, func(t *testing.T) {
 				x := newTrialOver(t, relaytest.Config{Latency: latency, Rate: rate, Shared: true}, true, nil)
-				time.Sleep(20 * time.Second)
+				time.Sleep(10 * time.Second)
 				if x.way.read.Err() != nil || x.way.pub.Err() != nil {
 					t.Errorf("%s: paths ended with %v and %v", what, x.way.read.Err(), x.way.pub.Err())
 				}
-				if got, least := x.got.Load(), rate*15; got < least {
+				if got, least := x.got.Load(), rate*7; got < least {
 					t.Errorf("%s: got %d bytes, want at least %d", what, got, least)
 				}
 				x.check(what, 2*time.Minute)
