@@ -20,7 +20,10 @@ var ErrBadSignature = errors.New("bad signature")
 // ErrExpired says that a signed record's time has passed, or has not come.
 var ErrExpired = errors.New("record expired")
 
-var errNoOnion = errors.New("descriptor without an onion key")
+var (
+	errNoOnion = errors.New("descriptor without an onion key")
+	errFlags   = errors.New("descriptor with an unknown flag")
+)
 
 const (
 	// MaxAddrs is how many addresses a descriptor holds. SPEC.md §4
@@ -43,6 +46,8 @@ const (
 // Flags of a descriptor.
 const (
 	FlagSuper = 1 << 0 // stores records and ends standing paths
+
+	knownFlags = FlagSuper
 )
 
 // speaks is what a descriptor says of wire versions: bit v-1 is set if the
@@ -79,6 +84,9 @@ func (d Descriptor) Super() bool { return d.Flags&FlagSuper != 0 }
 func (d *Descriptor) Sign(key ed25519.PrivateKey, network string) error {
 	if len(d.Addrs) > MaxAddrs {
 		return fmt.Errorf("sign descriptor: more than %d addresses", MaxAddrs)
+	}
+	if d.Flags&^knownFlags != 0 {
+		return errFlags
 	}
 	if d.Onion == nil {
 		return errNoOnion
@@ -177,7 +185,7 @@ func ParseDial(b []byte) (Descriptor, error) {
 	copy(d.Node[:], b[3:35])
 	copy(d.OnionHash[:], b[35:67])
 	issued, expires := binary.BigEndian.Uint64(b[67:75]), binary.BigEndian.Uint64(b[75:83])
-	if issued > 1<<40 || expires > 1<<40 || d.Versions&speaks == 0 {
+	if issued > 1<<40 || expires > 1<<40 || d.Versions&speaks == 0 || d.Flags&^knownFlags != 0 {
 		return Descriptor{}, ErrMalformed
 	}
 	d.Issued, d.Expires = time.Unix(int64(issued), 0), time.Unix(int64(expires), 0)

@@ -83,6 +83,16 @@ func TestDescriptor(t *testing.T) {
 			t.Errorf("byte %d changed: verified", i)
 		}
 	}
+	for bit := 1; bit < 8; bit++ { // an unknown flag needs another version, whoever signs it
+		odd := bytes.Clone(b)
+		odd[1] |= 1 << bit
+		if _, err := ParseDescriptor(odd); !errors.Is(err, ErrMalformed) {
+			t.Errorf("flag bit %d: got %v, want %v", bit, err, ErrMalformed)
+		}
+		if err := (&Descriptor{Onion: d.Onion, Flags: 1 << bit}).Sign(key(1), "test"); err == nil {
+			t.Errorf("flag bit %d: signed", bit)
+		}
+	}
 	long := d
 	long.Addrs = make([]netip.AddrPort, MaxAddrs+1)
 	if _, err := long.AppendBinary(nil); err == nil {
