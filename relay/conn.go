@@ -148,15 +148,23 @@ func (c *Conn) cell(f *frame) error {
 
 func (c *Conn) arrive(f *frame) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.gone {
+		c.mu.Unlock()
 		f.free()
 		return nil
 	}
 	if !c.ready || c.ended || (f.h.Cmd == wire.CmdData && c.ahead == 0) {
+		c.mu.Unlock()
 		f.free()
-		return errProtocol
+		if c.joined != nil {
+			return errProtocol
+		}
+		c.fail(errProtocol) // the path goes on, see broken
+		c.leave()
+		c.p.refuse(c.id)
+		return nil
 	}
+	defer c.mu.Unlock()
 	if f.h.Cmd == wire.CmdData {
 		c.ahead--
 	} else {
@@ -188,6 +196,21 @@ func (c *Conn) why() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
+}
+
+// broken gives up a stream whose other side sent what does not verify. A
+// reader gives his path up with it: the gateway, or whom he asked, is no good.
+// A publisher's path is shared by many readers, any of whom could end it for
+// all and make the publisher draw another, so that only the stream goes.
+func (c *Conn) broken(err error) error {
+	if c.joined != nil {
+		c.p.end(err)
+		return errTag
+	}
+	c.fail(err)
+	c.leave()
+	c.p.refuse(c.id)
+	return errTag
 }
 
 // leave removes the stream from the path.

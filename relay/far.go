@@ -2,6 +2,7 @@ package relay
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wanderfs/relay/wire"
@@ -37,11 +38,14 @@ type farEnd struct {
 }
 
 // half is one side of a spliced stream, or an answer on its way: what waits to
-// be sent to this far end's builder. Guarded by far.mu but for peer, far, id.
+// be sent to this far end's builder. Guarded by far.mu but for peer, far, id
+// and opened.
 type half struct {
 	far  *farEnd
 	id   uint32
 	peer *half // the other circuit's; nil for control and answers
+
+	opened atomic.Bool // the session has answered: DATA and END may come from this side
 
 	q       fifo
 	credit  int // cells that may still be sent to this side's builder

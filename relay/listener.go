@@ -146,6 +146,9 @@ func (l *Listener) Accept(ctx context.Context) (*Conn, error) {
 
 // greet answers the reader's handshake.
 func (l *Listener) greet(c *Conn) error {
+	if err := c.why(); err != nil { // it has misbehaved already
+		return err
+	}
 	out, first, k, err := l.s.greet(l.p.b.NetworkName, c.first)
 	if err != nil {
 		return err

@@ -54,8 +54,7 @@ func (c *Conn) next() error {
 		rest, err := c.rx.open(kindEnd, f.data)
 		f.free()
 		if err != nil || len(rest) != 0 {
-			c.p.end(fmt.Errorf("end of stream: %w", errTag))
-			return errTag
+			return c.broken(fmt.Errorf("end of stream: %w", errTag))
 		}
 		c.eof = true
 		return nil
@@ -64,8 +63,7 @@ func (c *Conn) next() error {
 	if err != nil {
 		f.free()
 		c.rest = nil
-		c.p.end(fmt.Errorf("stream: %w", err))
-		return err
+		return c.broken(fmt.Errorf("stream: %w", err))
 	}
 	c.now = f
 	return nil

@@ -31,22 +31,12 @@ func (e *farEnd) pass(f *frame) error {
 		f.free()
 		return e.unknown()
 	}
-	switch f.h.Cmd {
-	case wire.CmdOpened:
-		if h.id%2 != 0 { // only a publisher answers OPEN
-			f.free()
-			return errProtocol
-		}
+	if !h.inTurn(f.h) {
+		f.free()
+		return errProtocol
+	}
+	if f.h.Cmd == wire.CmdOpened {
 		f.h.Cmd = wire.CmdJoined
-	case wire.CmdEnd:
-		e.mu.Lock()
-		again := h.gotEnd
-		h.gotEnd = true
-		e.mu.Unlock()
-		if again {
-			f.free()
-			return errProtocol
-		}
 	}
 	n, cmd := len(f.data), f.h.Cmd
 	ok := h.peer.push(f) // f is gone now
@@ -60,6 +50,31 @@ func (e *farEnd) pass(f *frame) error {
 		h.settle()
 	}
 	return nil
+}
+
+// inTurn tells whether a cell may come from this side's builder now, and notes
+// that it came. Who breaks the order is to lose his own circuit here: the other
+// side could only give up its half of the way, which for a publisher is that of
+// all his readers.
+func (h *half) inTurn(c wire.Header) bool {
+	switch {
+	case c.Cmd == wire.CmdOpened:
+		if h.id%2 != 0 || h.opened.Load() || c.Len != wire.WelcomeSize { // only a publisher answers OPEN
+			return false
+		}
+		h.opened.Store(true)
+		h.peer.opened.Store(true)
+		return true
+	case !h.opened.Load(), c.Len < wire.TagSize, c.Cmd == wire.CmdEnd && c.Len > wire.TagSize:
+		return false
+	}
+	h.far.mu.Lock()
+	defer h.far.mu.Unlock()
+	if h.gotEnd {
+		return false
+	}
+	h.gotEnd = c.Cmd == wire.CmdEnd
+	return true
 }
 
 // push queues a cell for the half's builder; it takes the frame. False means
@@ -111,7 +126,9 @@ func (h *half) settle() {
 	}
 	for _, x := range []*half{h, h.peer} {
 		x.far.mu.Lock()
-		x.far.removeLocked(x)
+		if x.far.removeLocked(x) {
+			x.far.budget += wire.MaxWindow // credit for what was read late
+		}
 		x.far.mu.Unlock()
 	}
 }
