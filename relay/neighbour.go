@@ -49,7 +49,7 @@ func (r *Relay) neighbourLocked(id wire.NodeID) *neighbour {
 	if nb := r.neighbours[id]; nb != nil {
 		return nb
 	}
-	if len(r.neighbours) >= r.limits.Known {
+	if len(r.neighbours) >= r.limits.Known && !r.makeRoomLocked(func() int { return len(r.neighbours) }) {
 		return nil
 	}
 	l := &r.limits
@@ -68,7 +68,7 @@ func (r *Relay) mayExtend(to wire.NodeID) bool {
 	defer r.mu.Unlock()
 	l := r.targets[to]
 	if l == nil {
-		if len(r.targets) >= r.limits.Known {
+		if len(r.targets) >= r.limits.Known && !r.makeRoomLocked(func() int { return len(r.targets) }) {
 			return false
 		}
 		l = bucket(r.limits.PerTarget)
@@ -105,6 +105,21 @@ func (r *Relay) keepHouse() {
 func (r *Relay) forgetIdle() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.forgetIdleLocked()
+}
+
+// makeRoomLocked forgets who is idle before keepHouse does, where a table is
+// full: NodeIDs cost nothing, and who names many would else have all others
+// refused until then. It looks once a second, as each look costs something.
+func (r *Relay) makeRoomLocked(held func() int) bool {
+	if time.Since(r.swept) >= lookEvery {
+		r.forgetIdleLocked()
+	}
+	return held() < r.limits.Known
+}
+
+func (r *Relay) forgetIdleLocked() {
+	r.swept = time.Now()
 	for id, nb := range r.neighbours {
 		if nb.idle() {
 			delete(r.neighbours, id)

@@ -147,3 +147,24 @@ func TestBucket(t *testing.T) {
 		}
 	}
 }
+
+// TestMadeUpTargets: who has a relay extend to many nodes, which he may make
+// up, does not keep it from extending to others.
+func TestMadeUpTargets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLone(t)
+		defer l.r.Close()
+		l.r.limits.Known = 3
+		time.Sleep(2 * time.Second) // beside keepHouse's looks
+		for i := range 3 {
+			l.r.mayExtend(wire.NodeID{1, byte(i)})
+		}
+		if l.r.mayExtend(wire.NodeID{2}) {
+			t.Error("a target is forgotten before its bucket is full")
+		}
+		time.Sleep(2 * time.Second)
+		if !l.r.mayExtend(wire.NodeID{2}) {
+			t.Error("a full table of idle targets refuses another")
+		}
+	})
+}

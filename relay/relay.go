@@ -59,6 +59,7 @@ type Relay struct {
 	circuits   map[*circuit]struct{}
 	neighbours map[wire.NodeID]*neighbour
 	targets    map[wire.NodeID]*rate.Limiter
+	swept      time.Time // when those who were idle were last forgotten
 	sessions   map[wire.SessionNumber]*standing
 }
 
