@@ -184,8 +184,9 @@ func TestCutOffNodeWaits(t *testing.T) {
 	if !errors.Is(err, relay.ErrEntriesDown) || err.Error() != "no pinned entry answers, waiting for one to come back" {
 		t.Errorf("got %v, want ErrEntriesDown", err)
 	}
-	v.alive(testRelay(0, "10.0.0.1:1", 0, now).Node) // somebody answers
-	v.alive(testRelay(1, "10.1.0.1:1", 0, now).Node)
+	for i := range len(entries) + 1 { // somebody answers who is no entry
+		v.alive(testRelay(i, fmt.Sprintf("10.%d.0.1:1", i), 0, now).Node)
+	}
 	for range 4 {
 		c.watch(watchEvery)
 	}
