@@ -27,7 +27,7 @@ func (v *view) field() *relay.Field {
 		}
 		c.Met, c.Rate = k.met, k.rate
 		c.Up = k.fails == 0 && (now.Sub(k.desc.Issued) < freshFor || now.Sub(k.answered) < freshFor)
-		c.Failed, c.Dead = now.Before(k.until), k.fails >= deadAfter
+		c.Failed, c.Silent, c.Dead = now.Before(k.until), k.fails >= silentAfter, k.fails >= deadAfter
 		out = append(out, c)
 	}
 	v.mu.Unlock()

@@ -12,13 +12,15 @@ import (
 
 // Sizes of a view. All are ours; any value works.
 const (
-	maxView        = 4096 // relays remembered
-	maxPerVoucher  = 256  // relays not met that one neighbourhood of peers vouches for
-	needVouchers   = 2    // from distinct neighbourhoods, where the relay was not met itself
-	maxPerHood     = 256  // relays of one /16; not on loopback
+	maxView        = 4096        // relays remembered
+	maxPerVoucher  = 256         // relays not met that one neighbourhood of peers vouches for
+	needVouchers   = 2           // from distinct neighbourhoods, where the relay was not met itself
+	maxPerHood     = 256         // relays of one /16; not on loopback
+	firstRest      = time.Second // after a first failure: is it gone, or was it chance?
 	firstBackoff   = 5 * time.Second
 	longestBackoff = time.Hour
-	deadAfter      = 4                // failures in a row that count, see failed
+	silentAfter    = 2                // failures in a row that count, see failed
+	deadAfter      = 4                // likewise
 	freshFor       = 90 * time.Minute // after its last descriptor or answer a relay counts as up; descriptors are signed hourly
 )
 
@@ -100,7 +102,7 @@ func (v *view) expire() {
 }
 
 // failed notes that id could not be reached or broke off. It is not used again
-// before a time that doubles with each failure. A failure counts only when the
+// before a short time, which is longer and doubles from the second failure on. A failure counts only when the
 // pause after the last one is over and somebody else has answered since: many
 // tries at once tell no more than one, and where nobody answers it is this
 // node that is cut off.
@@ -121,7 +123,10 @@ func (v *view) failed(id wire.NodeID) {
 			return
 		}
 	}
-	k.until = now.Add(min(firstBackoff<<min(k.fails, 20), longestBackoff))
+	k.until = now.Add(firstRest)
+	if k.fails > 0 {
+		k.until = now.Add(min(firstBackoff<<min(k.fails-1, 20), longestBackoff))
+	}
 	k.fails++
 	k.failed = now
 	v.dirty = true

@@ -356,6 +356,35 @@ func TestEntriesDrawnInVain(t *testing.T) {
 	}
 }
 
+// Where all pinned entries fall silent at once, paths go on through a further
+// one; where one of them still answers, they do not.
+func TestSilentEntriesAreStoodInFor(t *testing.T) {
+	tn := newTown(60)
+	c := tn.chooser(t, 9, nil)
+	entries := firsts(t, tn, c)
+	if len(entries) != 2 {
+		t.Fatalf("%d entries, want 2", len(entries))
+	}
+	left := len(entries)
+	for id := range entries {
+		c.Reached(id)
+		tn.of(id).Failed, tn.of(id).Silent = true, true
+		left--
+		strangers := 0
+		for id := range firsts(t, tn, c) {
+			if !entries[id] {
+				strangers++
+			}
+		}
+		if left > 0 && strangers > 0 {
+			t.Error("another entry was drawn while one still answers")
+		}
+		if left == 0 && strangers != 1 {
+			t.Errorf("%d further entries were drawn, want 1", strangers)
+		}
+	}
+}
+
 // A node that comes back after weeks waits for its entries for a while before
 // it draws others.
 func TestEntriesAreWaitedFor(t *testing.T) {

@@ -90,6 +90,15 @@ func (c *Chooser) lost(f *Field, id wire.NodeID) bool {
 	return c.online >= c.cfg.Absent
 }
 
+// silent reports whether a pinned relay does not answer now, be it for long or
+// for a while. Where all entries are, paths cannot wait for them to be lost: a
+// further one is drawn at once, within the cap, as Tor's guard-spec goes on to
+// the next guard of its sample.
+func (c *Chooser) silent(f *Field, id wire.NodeID) bool {
+	p := f.get(id)
+	return p != nil && p.Silent || c.lost(f, id)
+}
+
 // entry gives a pinned entry that fits.
 func (a *attempt) entry() (*place, error) {
 	var fit []*entry
@@ -154,7 +163,7 @@ func (c *Chooser) tendEntries(f *Field, now time.Time) {
 		c.pinEntry(p, now, len(c.entries))
 	}
 	for _, e := range c.active() {
-		if !c.lost(f, e.Node) {
+		if !c.silent(f, e.Node) {
 			return
 		}
 	}

@@ -41,6 +41,7 @@ type Candidate struct {
 	Met    bool    // this node has talked to it
 	Up     bool    // a sign of life is fresh: a new descriptor or an answer
 	Failed bool    // failed lately: chosen only where the others do not suffice
+	Silent bool    // failed, and again after others had answered: it is not this node that is cut off
 	Dead   bool    // failed many times in a row: not chosen
 	Rate   float64 // bytes a second that this node has measured through it; 0: not measured
 }
