@@ -273,8 +273,11 @@ func (d *discovery) visitor() {
 		}
 		d.asked[p] = time.Now()
 		d.mu.Unlock()
-		if err != nil {
+		switch {
+		case err != nil:
 			d.retry(p)
+		case d.t.Network().Connectedness(p) != network.Connected:
+			d.lostSight(p) // it went during the visit, when no other could be asked for
 		}
 	}
 }
@@ -294,6 +297,7 @@ func (d *discovery) retry(p peer.ID) {
 	}
 	d.retries++
 	d.wg.Go(func() {
+		d.enqueueAny() // the next failure counts only if somebody answered in between
 		select {
 		case <-d.ctx.Done():
 		case <-time.After(time.Until(at)):
