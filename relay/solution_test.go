@@ -16,12 +16,13 @@ func TestSolutionBound(t *testing.T) {
 }
 
 func testSolutionBound(t *testing.T) {
+	const effort = 14 // bits; a solution fits another puzzle by chance once in 2^14
 	a := newLone(t)
 	a.r.limits.Joins = 5 // a bucket of 20
 	now := time.Now()
 	a.r.cfg.Now = func() time.Time { return now }
 	s, _ := NewSession()
-	s.SetEffort(8)
+	s.SetEffort(effort)
 	l, err := a.path(t).Listen(context.Background(), s, [32]byte{5})
 	if err != nil {
 		t.Fatal(err)
@@ -61,8 +62,8 @@ func testSolutionBound(t *testing.T) {
 			break
 		}
 	}
-	if z.Effort != 8 {
-		t.Fatalf("got a puzzle of %d bits, want 8", z.Effort)
+	if z.Effort != effort {
+		t.Fatalf("got a puzzle of %d bits, want %d", z.Effort, effort)
 	}
 	refused := func(name string, p *Path) {
 		t.Helper()
@@ -71,20 +72,20 @@ func testSolutionBound(t *testing.T) {
 		}
 	}
 	other := wire.SessionNumber{1}
-	solve(q, z, s.Number(), 8)
+	solve(q, z, s.Number(), effort)
 	refused("another circuit's", q)
-	solve(p, z, other, 8)
+	solve(p, z, other, effort)
 	refused("another session's", p)
 	solve(p, wire.Puzzle{Effort: 1, Seed: z.Seed}, s.Number(), 1)
 	refused("less effort", p)
-	solve(p, wire.Puzzle{Effort: 8, Seed: [32]byte{1}}, s.Number(), 9)
+	solve(p, wire.Puzzle{Effort: effort, Seed: [32]byte{1}}, s.Number(), effort+1)
 	refused("another puzzle's", p)
-	solve(p, z, s.Number(), 8)
+	solve(p, z, s.Number(), effort)
 	if _, cmd := join(p); cmd != wire.CmdJoined && cmd != wire.CmdWindow {
 		t.Errorf("good: got command %d, want JOINED", cmd)
 	}
 	refused("none", p)
-	solve(p, z, s.Number(), 8)
+	solve(p, z, s.Number(), effort)
 	refused("used", p)
 	z, _ = join(p)
 	now = now.Add(2 * puzzleUnit)
