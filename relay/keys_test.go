@@ -343,7 +343,7 @@ func TestTurnByCount(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := rx.open(kindData, b); err != nil || string(got) != "record" {
+		if got, err := rx.open(kindData, nil, b); err != nil || string(got) != "record" {
 			t.Fatalf("record %d: got %q, %v", i, got, err)
 		}
 	}
@@ -379,13 +379,13 @@ func TestTurnOnce(t *testing.T) {
 // refused all the same.
 func TestRecordTurnByTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tx, rx := newRecord(&[32]byte{1}, 10*time.Minute), newRecord(&[32]byte{1}, 8*time.Minute)
+		tx, rx := newRecord(&[32]byte{1}, 10*time.Minute), newRecord(&[32]byte{1}, 0)
 		for i := range 12 {
 			b, err := tx.seal(kindData, append(make([]byte, 0, 100), byte(i)))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, err := rx.open(kindData, b); err != nil || got[0] != byte(i) {
+			if got, err := rx.open(kindData, nil, b); err != nil || got[0] != byte(i) {
 				t.Fatalf("record %d: %v", i, err)
 			}
 			time.Sleep(3 * time.Minute)
@@ -396,7 +396,7 @@ func TestRecordTurnByTime(t *testing.T) {
 		time.Sleep(9 * time.Minute)
 		b, _ := tx.seal(kindData, append(make([]byte, 0, 100), 1))
 		b[0] ^= 1
-		if _, err := rx.open(kindData, b); err == nil {
+		if _, err := rx.open(kindData, nil, b); err == nil {
 			t.Error("a changed record was opened")
 		}
 	})

@@ -30,7 +30,7 @@ type Limits struct {
 	Hello       time.Duration // until the first frame is there; 5 s
 	SetUp       time.Duration // from the next relay's taking a set-up to its reply; half of that to dial it and be taken; 10 s
 	Replays     int           // set-ups remembered for each onion key, and so taken: then the key is replaced early; 2 Mi, some 40 MiB
-	Turn        time.Duration // how old a circuit's keys are at least when its builder may change them; 8 min
+	Turn        time.Duration // how old a circuit's keys are at least when its builder may change them; 1 min
 
 	// How long.
 	Idle  time.Duration // without a frame from the builder's side; 60 s
@@ -69,7 +69,7 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.Hello, 5*time.Second)
 	def(&l.SetUp, 10*time.Second)
 	def(&l.Replays, 1<<21)
-	def(&l.Turn, 8*time.Minute)
+	def(&l.Turn, time.Minute)
 	def(&l.Idle, time.Minute)
 	def(&l.Stall, 20*time.Second)
 	def(&l.Creates, 50)

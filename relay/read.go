@@ -51,7 +51,7 @@ func (c *Conn) next() error {
 		return err
 	}
 	if f.h.Cmd == wire.CmdEnd {
-		rest, err := c.rx.open(kindEnd, f.data)
+		rest, err := c.rx.open(kindEnd, nil, f.data)
 		f.free()
 		if err != nil || len(rest) != 0 {
 			return c.broken(fmt.Errorf("end of stream: %w", errTag))
@@ -59,13 +59,15 @@ func (c *Conn) next() error {
 		c.eof = true
 		return nil
 	}
-	c.rest, err = c.rx.open(kindData, f.data)
+	plain := newFrame()
+	c.rest, err = c.rx.open(kindData, plain.b[:0], f.data)
+	f.free()
 	if err != nil {
-		f.free()
+		plain.free()
 		c.rest = nil
 		return c.broken(fmt.Errorf("stream: %w", err))
 	}
-	c.now = f
+	c.now = plain
 	return nil
 }
 

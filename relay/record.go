@@ -11,16 +11,17 @@ import (
 // record seals or opens the records of one direction of a stream, one in each
 // cell. The nonce holds the kind of record and a counter. The keys turn as
 // those of a layer do: after turnAfter records, and when who seals finds them
-// old. SPEC.md §9
+// old. Who opens follows by trying, however long ago the record came: records
+// wait for as long as nobody reads, and no clock tells how old they were when
+// they were sealed. SPEC.md §9
 type record struct {
 	aead  cipher.AEAD
 	next  [32]byte // secret of the epoch that follows
 	n     uint64
 	first uint64 // the epoch's first record
 	began time.Time
-	age   time.Duration // seal: turn when so old; open: it may have been
+	age   time.Duration // seal: turn when so old
 	nonce [12]byte
-	kept  []byte // open: of a record that may be of the next epoch
 }
 
 const (
@@ -67,25 +68,24 @@ func (r *record) seal(kind byte, data []byte) ([]byte, error) {
 	return r.aead.Seal(data[:0], r.nonce[:], data, nil), nil
 }
 
-// open verifies and opens data in place.
-func (r *record) open(kind byte, data []byte) ([]byte, error) {
+// open verifies data and appends its plaintext to dst, which is not to overlap
+// it: if it does not open under this epoch it is tried under the next one, once.
+// Who seals goes on by one epoch a record at most. After an error nothing more
+// can be opened.
+func (r *record) open(kind byte, dst, data []byte) ([]byte, error) {
 	if len(data) < wire.TagSize {
 		return nil, errTag
 	}
-	old := time.Since(r.began) >= r.age
+	counted := r.n-r.first >= turnAfter
 	if err := r.step(kind); err != nil {
 		return nil, err
 	}
-	if old {
-		r.kept = append(r.kept[:0], data...)
-	}
-	b, err := r.aead.Open(data[:0], r.nonce[:], data, nil)
-	if err != nil && old {
+	b, err := r.aead.Open(dst, r.nonce[:], data, nil)
+	if err != nil && !counted {
 		r.n--
 		r.turn()
 		r.n++
-		copy(data, r.kept)
-		b, err = r.aead.Open(data[:0], r.nonce[:], data, nil)
+		b, err = r.aead.Open(dst, r.nonce[:], data, nil)
 	}
 	if err != nil {
 		return nil, errTag
