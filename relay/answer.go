@@ -36,7 +36,7 @@ func (e *farEnd) ask(f *frame) error {
 		if err != nil {
 			return err
 		}
-		if busy {
+		if busy || !e.fresh(id) {
 			return errProtocol // a builder of ours asks less
 		}
 		a = &asking{total: total, refused: !e.c.nb.queries.Allow()}

@@ -36,12 +36,16 @@ func (p *Path) Ask(ctx context.Context, req []byte) ([]byte, error) {
 		return nil, p.Err()
 	}
 	q := &question{p: p, done: make(chan struct{})}
-	if err := p.add(q, &q.id); err != nil {
-		<-p.asks
-		return nil, err
-	}
 	p.life.active()
-	if err := q.send(req); err != nil {
+	head := wire.AppendAsk(nil, len(req))
+	err := p.open(q, &q.id, func() (err error) { req, err = q.send(head, req); return err })
+	if q.id == 0 {
+		<-p.asks
+	}
+	for err == nil && len(req) > 0 {
+		req, err = q.send(nil, req)
+	}
+	if err != nil {
 		return nil, err // the path is over
 	}
 	select {
@@ -55,25 +59,17 @@ func (p *Path) Ask(ctx context.Context, req []byte) ([]byte, error) {
 	}
 }
 
-func (q *question) send(req []byte) error {
-	head := wire.AppendAsk(nil, len(req))
-	for first := true; first || len(req) > 0; first = false {
-		f := newFrame()
-		off := q.p.off()
-		data := f.b[off+wire.HeaderSize : off+wire.HeaderSize+wire.MaxData]
-		n := copy(data, head)
-		head = nil
-		m := copy(data[n:], req)
-		req = req[m:]
-		wire.Header{Cmd: wire.CmdAsk, Len: n + m, Stream: q.id}.Put(f.cell(off))
-		f.pad(off, n+m)
-		err := q.p.sendFrame(f)
-		f.free()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+// send sends one cell, and gives what is left of req.
+func (q *question) send(head, req []byte) ([]byte, error) {
+	f := newFrame()
+	defer f.free()
+	off := q.p.off()
+	data := f.b[off+wire.HeaderSize : off+wire.HeaderSize+wire.MaxData]
+	n := copy(data, head)
+	m := copy(data[n:], req)
+	wire.Header{Cmd: wire.CmdAsk, Len: n + m, Stream: q.id}.Put(f.cell(off))
+	f.pad(off, n+m)
+	return req[m:], q.p.sendFrame(f)
 }
 
 func (q *question) cell(f *frame) error {

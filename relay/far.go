@@ -22,6 +22,7 @@ type farEnd struct {
 	solutions uint64             // good ones so far; used by handle, as are those below
 	solved    wire.SessionNumber // whom the last one was for
 	paid      bool               // and it was not used yet
+	newest    uint32             // stream that the builder opened last
 
 	mu      sync.Mutex // guards all below, and the halves' fields
 	wake    *sync.Cond // for write: something is ready, or closed
@@ -90,6 +91,17 @@ func (e *farEnd) handle(f *frame) error {
 		return e.solution(f)
 	}
 	return errProtocol
+}
+
+// fresh tells whether the builder may open a stream with this id, and notes
+// that it did: each has a higher one than all before, so that none comes twice
+// and one number suffices to know. SPEC.md §7
+func (e *farEnd) fresh(id uint32) bool {
+	if id%2 == 0 || id <= e.newest {
+		return false
+	}
+	e.newest = id
+	return true
 }
 
 func (e *farEnd) ping(f *frame) error {

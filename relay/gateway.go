@@ -2,6 +2,7 @@ package relay
 
 import (
 	"crypto/subtle"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -33,6 +34,9 @@ func (e *farEnd) listen(f *frame) error {
 	l, err := wire.ParseListen(f.data)
 	if err != nil {
 		return err
+	}
+	if !e.fresh(f.h.Stream) {
+		return errProtocol
 	}
 	r := e.c.r
 	if l.Verify(r.cfg.NetworkName, r.id, e.c.hash) != nil {
@@ -87,7 +91,7 @@ func (e *farEnd) join(f *frame) error {
 		return err
 	}
 	id := f.h.Stream
-	if id%2 == 0 || e.find(id) != nil {
+	if !e.fresh(id) {
 		return errProtocol
 	}
 	if !e.c.nb.opens.Allow() {
@@ -127,32 +131,36 @@ func (e *farEnd) splice(id uint32, j wire.Join) (ok bool, effort byte) {
 	a := &half{far: e, id: id, credit: wire.InitialWindow}
 	b := &half{far: s.far, credit: wire.InitialWindow}
 	a.peer, b.peer = b, a
-	if !b.enter() {
-		return false, 0
-	}
-	if !a.enter() {
-		b.vanish()
+	if !a.enter(nil) {
 		return false, 0
 	}
 	f := r.pool.get()
 	f.h = wire.Header{Cmd: wire.CmdOpen, Len: len(j.Msg)}
 	copy(f.b[wire.TagSize+wire.HeaderSize:], j.Msg)
 	f.pad(wire.TagSize, len(j.Msg))
-	b.push(f)
+	if !b.enter(f) {
+		f.free()
+		a.vanish()
+		return false, 0
+	}
 	return true, 0
 }
 
-// enter makes a half known to its far end; a half without an id gets one.
-func (h *half) enter() bool {
+// enter makes a half known to its far end. A half without an id gets the next
+// one, and its first cell is queued with that: ids go out in ascending order.
+func (h *half) enter(first *frame) bool {
 	e := h.far
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed || h.gone || len(e.streams) >= e.c.r.limits.Streams || !e.c.nb.addStream(e.c.r.limits.StreamsPer) {
 		return false
 	}
-	if h.id == 0 {
+	if first != nil {
 		h.id = e.next
 		e.next += 2
+		h.since = time.Now()
+		h.q.push(first)
+		e.readyLocked(h)
 	}
 	e.streams[h.id] = h
 	return true

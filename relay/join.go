@@ -62,9 +62,6 @@ func (p *Path) joinOnce(ctx context.Context, keys wire.SessionKeys, join [32]byt
 	}
 	c := newConn(p)
 	c.joined = make(chan [wire.WelcomeSize]byte, 1)
-	if err := p.add(c, &c.id); err != nil {
-		return nil, err
-	}
 	verifier := wire.Verifier(join, p.last)
 	b, err := wire.Join{Number: number, MAC: wire.JoinMAC(verifier, p.hash, number), Msg: msg}.AppendBinary(nil)
 	if err != nil {
@@ -72,7 +69,7 @@ func (p *Path) joinOnce(ctx context.Context, keys wire.SessionKeys, join [32]byt
 	}
 	p.life.active()
 	start := time.Now()
-	if err := p.send(wire.CmdJoin, c.id, b); err != nil {
+	if err := p.open(c, &c.id, func() error { return p.send(wire.CmdJoin, c.id, b) }); err != nil {
 		return nil, err
 	}
 	select {

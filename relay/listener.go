@@ -27,9 +27,6 @@ type Listener struct {
 // the join secret. A path listens for one session, once.
 func (p *Path) Listen(ctx context.Context, s *Session, join [32]byte) (*Listener, error) {
 	l := &Listener{p: p, s: s, queue: make(chan *Conn, backlog), done: make(chan struct{}), said: make(chan error, 1)}
-	if err := p.add(l, &l.id); err != nil {
-		return nil, err
-	}
 	p.mu.Lock()
 	taken := p.hear != nil
 	if !taken {
@@ -37,17 +34,16 @@ func (p *Path) Listen(ctx context.Context, s *Session, join [32]byte) (*Listener
 	}
 	p.mu.Unlock()
 	if taken {
-		p.remove(l.id, l, 0)
 		return nil, errors.New("listen: the path has a session already")
 	}
 	m := wire.Listen{Keys: s.keys, Verifier: wire.Verifier(join, p.last), Effort: s.effort}
 	m.Sign(s.sign, p.b.NetworkName, p.last, p.hash)
 	b, _ := m.AppendBinary(nil)
 	p.life.active()
-	if err := p.send(wire.CmdListen, l.id, b); err != nil {
+	err := p.open(l, &l.id, func() error { return p.send(wire.CmdListen, l.id, b) })
+	if err != nil {
 		return nil, err
 	}
-	var err error
 	select {
 	case err = <-l.said:
 	case <-ctx.Done():
@@ -98,10 +94,11 @@ func (p *Path) opened(f *frame) error {
 	}
 	p.mu.Lock()
 	l := p.hear
-	if l == nil || p.streams[id] != nil {
+	if l == nil || id <= p.newest {
 		p.mu.Unlock()
 		return errProtocol
 	}
+	p.newest = id
 	full := len(l.queue) == cap(l.queue) // only this goroutine fills it
 	select {
 	case <-l.done:

@@ -37,7 +37,9 @@ type Path struct {
 	next    uint32              // next stream id of ours, odd; guarded by mu
 	budget  int                 // cells for unknown streams; guarded by mu
 	hear    *Listener           // guarded by mu
+	newest  uint32              // stream that the gateway opened last; guarded by mu
 
+	opening  chan struct{} // one token; who has it opens a stream
 	solving  chan struct{} // one token; who has it works for a Join
 	asks     chan struct{} // one token for each request that is out
 	life     life
@@ -59,7 +61,7 @@ func newPath(b *Builder, hops []wire.Descriptor) *Path {
 	p := &Path{
 		b: b, last: hops[len(hops)-1].Node, hops: len(hops), created: b.Now(),
 		streams: map[uint32]receiver{}, next: 1, budget: spare,
-		writing: make(chan struct{}, 1), asks: make(chan struct{}, 8), solving: make(chan struct{}, 1), freed: make(chan struct{}),
+		writing: make(chan struct{}, 1), asks: make(chan struct{}, 8), solving: make(chan struct{}, 1), opening: make(chan struct{}, 1), freed: make(chan struct{}),
 		out: *newOutward(),
 	}
 	p.ctx, p.cancel = context.WithCancelCause(context.Background())
@@ -258,6 +260,21 @@ func (p *Path) refuse(id uint32) {
 	}) {
 		p.refusing.Add(-1)
 	}
+}
+
+// open makes a stream of ours known, and sends its first cell before another
+// stream's: ids go out in ascending order. SPEC.md §7
+func (p *Path) open(s receiver, id *uint32, send func() error) error {
+	select {
+	case p.opening <- struct{}{}:
+	case <-p.ctx.Done():
+		return p.Err()
+	}
+	defer func() { <-p.opening }()
+	if err := p.add(s, id); err != nil {
+		return err
+	}
+	return send()
 }
 
 // add makes a stream of ours known, after it has set its id.

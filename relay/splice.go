@@ -207,6 +207,9 @@ func (h *half) drop(why wire.Reason) {
 		return
 	}
 	h.forgetLocked()
+	if h.id == 0 { // it was not opened yet
+		return
+	}
 	h.reset, h.reason = true, why
 	e.readyLocked(h)
 }
