@@ -71,7 +71,7 @@ func TestBuildSuccess(t *testing.T) {
 		firsts := make(map[wire.NodeID]bool)
 		for i := range each {
 			tries++
-			path, err := p.build(t.Context(), purposeLookup, nil, func() ([]wire.Descriptor, error) {
+			path, err := p.build(t.Context(), purposeLookup, func() ([]wire.Descriptor, error) {
 				hops, err := p.chooser.lookup(3)
 				if err == nil {
 					firsts[hops[0].Node] = true
@@ -175,7 +175,7 @@ func TestKillingEntryIsDropped(t *testing.T) {
 	for i := 0; i < 600 && (i%20 > 0 || !gone()); i++ {
 		now = now.Add(10 * time.Second) // the pause after a failure is over
 		v.alive(bad)
-		path, err := p.build(t.Context(), purposeLookup, nil, func() ([]wire.Descriptor, error) { return c.lookup(3) })
+		path, err := p.build(t.Context(), purposeLookup, func() ([]wire.Descriptor, error) { return c.lookup(3) })
 		if err != nil {
 			t.Fatalf("build %d: %v", i, err)
 		}

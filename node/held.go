@@ -245,6 +245,26 @@ func (r *heldRelays) insert(hops []wire.Descriptor) []wire.Descriptor {
 	return out
 }
 
+// get returns the descriptor of a held relay that may be used now.
+func (r *heldRelays) get(id wire.NodeID) (wire.Descriptor, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := r.known[id]
+	if k == nil || !r.now().After(k.until) || !r.now().Before(k.rec.Desc.Expires) {
+		return wire.Descriptor{}, false
+	}
+	return k.rec.Desc, true
+}
+
+// joins reports whether id may come after before on a path: unless it is a held
+// relay, which hangs on two others.
+func (r *heldRelays) joins(before, id wire.NodeID) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := r.known[id]
+	return k == nil || slices.Contains(k.rec.Through[:], before)
+}
+
 // failed notes that a path could not be built through id, if it is one.
 func (r *heldRelays) failed(id wire.NodeID) {
 	r.mu.Lock()

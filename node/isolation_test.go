@@ -293,10 +293,15 @@ func TestReadSessionHasFourPaths(t *testing.T) {
 	n := labNode(t, boot, nil)
 	root := chunk.Raw([]byte("root"))
 	eventually(t, 30*time.Second, "a path", func() bool { return n.Status().Ready })
-	build := func(ctx context.Context) (*ownPath, error) {
-		return n.paths.build(ctx, purposeRead, nil, func() ([]wire.Descriptor, error) { return n.mesh.chooser.lookup(2) })
+	build := func(ctx context.Context) (*legPath, error) {
+		l := n.reads.legs.of(root)
+		p, err := n.paths.build(ctx, purposeRead, func() ([]wire.Descriptor, error) { return n.mesh.chooser.lookup(2) })
+		if err != nil {
+			return nil, err
+		}
+		return &legPath{ownPath: p, legs: l, row: &leg{hops: p.hops, users: 1, broken: -1}}, nil
 	}
-	var open []*ownPath
+	var open []*legPath
 	var own *readSession
 	for range maxReadPaths {
 		p, s, err := n.reads.path(t.Context(), root, build)

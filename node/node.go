@@ -133,9 +133,9 @@ func (n *Node) useNetwork(network string) {
 	chooser := n.mesh.chooser
 	n.meter = newMeter(n.paths)
 	n.lookups = newPool(func(ctx context.Context) (*ownPath, error) {
-		return n.paths.build(ctx, purposeLookup, nil, func() ([]wire.Descriptor, error) { return chooser.lookup(n.cfg.Hops) })
+		return n.paths.build(ctx, purposeLookup, func() ([]wire.Descriptor, error) { return chooser.lookup(n.cfg.Hops) })
 	}, n.mesh.view.wait)
-	n.reads = newReadSessions(n.paths, n.cfg.SessionLife)
+	n.reads = newReadSessions(n.paths, newLegBook(n.paths.legSource(n.cfg.Hops, n.mesh.t.policy)), n.cfg.SessionLife)
 	find := &finder{
 		network: network, pool: n.lookups, paths: n.paths, own: n.reads,
 		self: n.mesh.t.id, policy: n.mesh.t.policy, hops: n.cfg.Hops,

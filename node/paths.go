@@ -84,26 +84,18 @@ func (b *paths) drain(p *ownPath) {
 	p.draining = true
 }
 
-// build chooses hops and builds a path through them and on to the gateway to,
-// if there is one, with other hops when one of them fails. An error that choose
-// gives ends it, and so does a gateway that fails.
-func (b *paths) build(ctx context.Context, purpose string, to *wire.Descriptor, choose func() ([]wire.Descriptor, error)) (*ownPath, error) {
+// build chooses hops and builds a path through them, with other hops when one
+// of them fails. An error that choose gives ends it.
+func (b *paths) build(ctx context.Context, purpose string, choose func() ([]wire.Descriptor, error)) (*ownPath, error) {
 	var last error
 	for range buildTries {
 		hops, err := choose()
 		if err != nil {
 			return nil, err
 		}
-		if to != nil {
-			hops = append(hops, *to)
-		}
-		p, err := b.through(ctx, purpose, hops, to == nil)
+		p, err := b.through(ctx, purpose, hops, true)
 		if err == nil {
 			return p, nil
-		}
-		var hop *relay.HopError
-		if to != nil && errors.As(err, &hop) && hop.Index == len(hops)-1 {
-			return nil, fmt.Errorf("reach gateway: %w", hop.Err)
 		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()

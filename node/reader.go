@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/netip"
 	"time"
 
 	"wanderfs/cache/chunk"
@@ -30,18 +31,30 @@ type finder struct {
 
 // Find implements fetch.Finder.
 func (f *finder) Find(ctx context.Context, root chunk.Ref) ([]fetch.Route, error) {
-	routes, err := f.look(ctx, root)
+	l := f.own.legs.of(root)
+	path, err := f.lookPath(ctx, l)
+	if err != nil {
+		return nil, fmt.Errorf("look up content: %w", err)
+	}
+	routes, err := f.ask(ctx, path, root)
+	l.found(len(routes) > 0)
 	if f.seen != nil && err == nil {
 		f.seen(root, routes)
 	}
 	return routes, err
 }
 
+// look asks once, over a path that nothing else has seen.
 func (f *finder) look(ctx context.Context, root chunk.Ref) ([]fetch.Route, error) {
 	path, err := f.pool.take(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("look up content: %w", err)
 	}
+	return f.ask(ctx, path, root)
+}
+
+// ask asks at the end of a path, and closes that.
+func (f *finder) ask(ctx context.Context, path *ownPath, root chunk.Ref) ([]fetch.Route, error) {
 	defer path.Close()
 	found, err := index.Find(ctx, f.network, path, root)
 	if err != nil {
@@ -102,41 +115,70 @@ type route struct {
 func (r *route) Session() wire.SessionNumber { return r.number }
 
 // Dial implements fetch.Route: it builds a path of the reading task's own
-// session to the gateway and joins the publisher's session there.
+// session, over one of its legs, to the gateway and joins the publisher's
+// session there.
 func (r *route) Dial(ctx context.Context, first []byte) (io.ReadWriteCloser, error) {
-	path, own, err := r.f.own.path(ctx, r.root, func(ctx context.Context) (*ownPath, error) {
-		return r.f.paths.build(ctx, purposeRead, &r.gateway, func() ([]wire.Descriptor, error) {
-			hops, err := r.f.paths.chooser.path(r.f.hops, false, r.gateway)
-			if err != nil {
-				return nil, err
-			}
-			return r.f.paths.held.insert(hops), nil
-		})
+	path, own, err := r.f.own.path(ctx, r.root, func(ctx context.Context) (*legPath, error) {
+		return r.f.paths.over(ctx, r.f.own.legs.of(r.root), r.gateway)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reach session: %w", err)
 	}
 	conn, err := path.Join(ctx, r.source.Keys, r.source.Join, first)
 	if err != nil {
+		path.release(legClosed)
 		path.Close()
 		return nil, fmt.Errorf("join session: %w", err)
 	}
 	return &readConn{Conn: conn, path: path, own: own}, nil
 }
 
+// legSource gives what the legs of this node's reading tasks need.
+func (b *paths) legSource(hops int, policy addrPolicy) legSource {
+	return legSource{
+		choose: func(gateway wire.Descriptor) ([]wire.Descriptor, error) {
+			hops, err := b.chooser.path(hops, false, gateway)
+			if err != nil {
+				return nil, err
+			}
+			return b.held.insert(hops), nil
+		},
+		hoods: func(d wire.Descriptor) (out []netip.Prefix) {
+			for _, a := range policy.dialable(d) {
+				if !a.Addr().IsLoopback() { // a laboratory's whole network
+					out = append(out, neighbourhood(a))
+				}
+			}
+			return out
+		},
+		get: func(id wire.NodeID) (wire.Descriptor, bool) {
+			if d, ok := b.view.get(id); ok {
+				return d, true
+			}
+			return b.held.get(id)
+		},
+		next:  b.held.joins,
+		blame: func(fn func()) { fn() },
+	}
+}
+
 // readConn is a joined stream that owns its path. It implements
 // fetch.Retiring.
 type readConn struct {
 	*relay.Conn
-	path *ownPath
+	path *legPath
 	own  *readSession
 }
 
 // Retired is closed when the reading task has a new session.
 func (c *readConn) Retired() <-chan struct{} { return c.own.retired }
 
+// GivenUp implements fetch.Fallible: something on the way let too little come.
+func (c *readConn) GivenUp() { c.path.release(legFailed) }
+
 // Close ends the stream and its path.
 func (c *readConn) Close() error {
+	c.path.release(legWorked)
 	err := c.Conn.Close()
 	if perr := c.path.Close(); err == nil {
 		err = perr

@@ -22,6 +22,7 @@ const (
 type readSessions struct {
 	life  time.Duration // mean
 	paths *paths
+	legs  *legBook
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -55,9 +56,9 @@ type readSession struct {
 	open  map[*ownPath]struct{} // guarded by readSessions.mu
 }
 
-func newReadSessions(p *paths, life time.Duration) *readSessions {
+func newReadSessions(p *paths, legs *legBook, life time.Duration) *readSessions {
 	r := &readSessions{
-		life: life, paths: p,
+		life: life, paths: p, legs: legs,
 		tasks: make(map[chunk.Ref]*readSession), draining: make(map[*readSession]struct{}),
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
@@ -77,7 +78,7 @@ func (r *readSessions) Close() error {
 // path gives the task of root one more path of its present session, made by
 // build; it waits while the session has maxReadPaths. It returns the session,
 // too, which closes the path at its end.
-func (r *readSessions) path(ctx context.Context, root chunk.Ref, build func(context.Context) (*ownPath, error)) (*ownPath, *readSession, error) {
+func (r *readSessions) path(ctx context.Context, root chunk.Ref, build func(context.Context) (*legPath, error)) (*legPath, *readSession, error) {
 	s, err := r.enter(root)
 	if err != nil {
 		return nil, nil, err
@@ -98,17 +99,18 @@ func (r *readSessions) path(ctx context.Context, root chunk.Ref, build func(cont
 		return nil, nil, err
 	}
 	r.mu.Lock()
-	s.open[p] = struct{}{}
+	s.open[p.ownPath] = struct{}{}
 	over := s.ctx.Err() != nil
 	if _, ok := r.draining[s]; ok {
-		r.paths.drain(p)
+		r.paths.drain(p.ownPath)
 	}
 	r.mu.Unlock()
 	context.AfterFunc(doneContext{p.Done()}, func() {
 		<-s.slots
-		r.leave(s, p)
+		r.leave(s, p.ownPath)
 	})
 	if over { // it may have closed its paths before it knew this one
+		p.release(legClosed)
 		p.Close()
 		return nil, nil, s.ctx.Err()
 	}
@@ -185,6 +187,9 @@ func (r *readSessions) use(root chunk.Ref, s *readSession) {
 		r.mu.Lock()
 		if due || s.users == 0 {
 			delete(r.tasks, root)
+			if due { // in its time, which nobody else sets
+				r.legs.renew(root)
+			}
 			if s.users > 0 && !r.closed {
 				_, _ = r.beginLocked(root) // if that fails, the next path tries again
 			}

@@ -127,7 +127,7 @@ func (s *session) stand(slot int) {
 // standOnce builds a path to a gateway, listens there and serves who joins,
 // until the path is lost.
 func (s *session) standOnce(slot int) error {
-	path, err := s.p.paths.build(s.ctx, purposePublish, nil, func() ([]wire.Descriptor, error) { return s.choose(slot) })
+	path, err := s.p.paths.build(s.ctx, purposePublish, func() ([]wire.Descriptor, error) { return s.choose(slot) })
 	if err != nil {
 		return err
 	}

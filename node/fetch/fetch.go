@@ -27,8 +27,7 @@ var (
 )
 
 // Route is one way to one session. Dial builds it: path, join and end-to-end
-// handshake. When it needs other relays than before, since a path failed, it
-// asks Draw. first, at most MaxFirst bytes, rides in the handshake. It
+// handshake. Where it draws relays it asks Draw. first, at most MaxFirst bytes, rides in the handshake. It
 // may be called again, for another path, also while connections of it are open.
 // It returns soon after ctx ends. The connection's Close must unblock its Read
 // and Write, and may be called twice.
@@ -68,7 +67,7 @@ type Config struct {
 	Idle   time.Duration // a task that wants nothing closes its routes; default 60 s
 	Log    *slog.Logger  // nil is silence
 
-	Rebuilds    int           // relays that failures may make a task draw in RebuildSpan; default 4
+	Rebuilds    int           // relays that failures may make all tasks draw in RebuildSpan; default 4
 	RebuildSpan time.Duration // default 10 min
 
 	unwatched bool // for tests: paths that fail are not noticed
@@ -90,7 +89,7 @@ type Fetcher struct {
 	mu     sync.Mutex
 	tasks  map[chunk.Ref]*Task // by root; guarded by mu
 	errs   map[chunk.Ref]string
-	draws  map[chunk.Ref][]time.Time // of late, by root, the oldest first; guarded by mu
+	draws  []time.Time // of late, the oldest first; guarded by mu
 	closed bool
 }
 
@@ -125,7 +124,6 @@ func New(cfg Config) *Fetcher {
 		verify: make(chan struct{}, max(2, min(4, runtime.GOMAXPROCS(0)))),
 		tasks:  make(map[chunk.Ref]*Task),
 		errs:   make(map[chunk.Ref]string),
-		draws:  make(map[chunk.Ref][]time.Time),
 		hash:   chunk.Ref.Verify,
 	}
 }

@@ -65,6 +65,7 @@ type link struct {
 	peak     float64   // bytes/s, the best of late
 	silent   bool      // nothing came for long; another route is opened beside it
 	bypassed bool      // silent: nothing more is asked of it for now
+	gaveUp   bool      // closed because of that
 	refusals int       // in a row: it has too much to do
 	rest     time.Time // nothing is asked of it before
 }
@@ -193,7 +194,7 @@ func (l *link) run(route Route, first []byte) {
 		l.t.linkEnded(l, false)
 		return
 	}
-	stop := context.AfterFunc(l.ctx, func() { conn.Close() })
+	stop := context.AfterFunc(l.ctx, func() { l.close(conn) })
 	defer stop()
 	l.t.mu.Lock()
 	if l.state == dead {
@@ -228,6 +229,22 @@ func (l *link) run(route Route, first []byte) {
 	l.cancel()
 	conn.Close()
 	wg.Wait()
+}
+
+// Fallible is a connection that wants to know, before it is closed, that it was
+// given up because too little came.
+type Fallible interface {
+	GivenUp()
+}
+
+func (l *link) close(conn io.Closer) {
+	l.t.mu.Lock()
+	gaveUp := l.gaveUp
+	l.t.mu.Unlock()
+	if c, ok := conn.(Fallible); ok && gaveUp {
+		c.GivenUp()
+	}
+	conn.Close()
 }
 
 // write sends what is pending, all of it in one write.

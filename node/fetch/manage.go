@@ -44,6 +44,7 @@ type finding struct {
 	cands   []*candidate
 	known   int                         // sessions found by the last search that found any
 	reached bool                        // a dial worked
+	drained time.Time                   // until then a route may draw no relays
 	gone    map[wire.SessionNumber]bool // said that they end
 }
 
@@ -201,7 +202,7 @@ func (t *Task) hopeLocked(f *fetch) (bool, string) {
 		return hope, "the sources are connected but silent"
 	case building > 0:
 		return hope, "no path to a source is ready yet"
-	case open > 0 && time.Now().Before(t.f.drawAgain(t.root)):
+	case open > 0 && time.Now().Before(t.find.drained):
 		return hope, ErrRebuilds.Error()
 	case open > 0:
 		return hope, "sources are known but cannot be reached"
@@ -222,6 +223,7 @@ func (t *Task) routesLocked(now time.Time) {
 	if t.done >= widen || len(t.demanded)+len(t.ahead) > widen>>20 {
 		goal = t.f.cfg.Routes
 	}
+	t.width = max(t.width, goal)
 	var starved *fetch // one that no open route may have
 	for _, f := range t.demanded {
 		if !t.servedLocked(f) {
@@ -362,6 +364,7 @@ func (t *Task) endLinkLocked(l *link) {
 	}
 	now := time.Now()
 	worked := l.state == live && l.taken > 0
+	l.gaveUp = l.state == live && (l.silent || l.bypassed)
 	l.state = dead
 	l.cancel()
 	t.links = remove(t.links, l)
@@ -374,7 +377,8 @@ func (t *Task) endLinkLocked(l *link) {
 		c.after = now.Add(min(250*time.Millisecond<<min(c.fails, 6), maxRetry))
 		if c.drained {
 			c.drained = false
-			c.after = later(c.after, t.f.drawAgain(t.root))
+			t.find.drained = t.f.drawAgain()
+			c.after = later(c.after, t.find.drained)
 		}
 	}
 	if len(t.links) == 0 { // look again at once, but not in a loop
@@ -396,7 +400,7 @@ func (t *Task) endLinkLocked(l *link) {
 // search asks the Finder once.
 func (t *Task) search(pause time.Duration) {
 	ctx, cancel := context.WithTimeout(t.ctx, t.f.cfg.Lookup)
-	routes, err := t.f.cfg.Finder.Find(ctx, t.root)
+	routes, err := t.f.cfg.Finder.Find(context.WithValue(ctx, taskKey{}, t), t.root)
 	cancel()
 	if err != nil {
 		routes = nil

@@ -36,6 +36,7 @@ type Task struct {
 	recent   recent
 	full     bool // the store kept nothing lately
 	links    []*link
+	width    int                         // routes wanted at most so far, for speed
 	bad      map[wire.SessionNumber]bool // lied: never asked again
 	banned   int                         // searches begun when the last of bad was found out
 	find     finding

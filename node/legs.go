@@ -1,0 +1,348 @@
+package node
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"wanderfs/cache/chunk"
+	"wanderfs/node/fetch"
+	"wanderfs/relay/wire"
+)
+
+// All are ours; any value works.
+const (
+	pinnedHops = 2                // the first relays of a path; they come from sets that are pinned
+	legStrikes = 3                // paths over one leg that ended by themselves, in a row, until its last relay is blamed
+	legDraws   = 8                // choices made for one that fits
+	legsIdle   = 10 * time.Minute // a task's legs are forgotten when nobody has used them for so long
+	maxLegs    = 256              // tasks whose legs are remembered; more only while they are in use or were a moment ago
+)
+
+// legBook knows the legs of all reading tasks. It is safe for concurrent use.
+type legBook struct {
+	legSource
+
+	mu    sync.Mutex
+	tasks map[chunk.Ref]*legs // guarded by mu, and all in it, too
+}
+
+// legSource is what legs need of the node. choose and blame are
+// called without a lock.
+type legSource struct {
+	choose func(gateway wire.Descriptor) ([]wire.Descriptor, error)
+	hoods  func(wire.Descriptor) []netip.Prefix           // where a relay lives
+	get    func(wire.NodeID) (d wire.Descriptor, ok bool) // as it is now; false if it cannot be used
+	next   func(before, id wire.NodeID) bool              // the one can be reached from the other, as far as is known
+	blame  func(func())                                   // calls its argument soon, unless it is this node that is cut off
+}
+
+// legs are the relays of own choice of one reading task: rows of them, each
+// good for a path to any gateway.
+//
+// A path that fails is built again over the same row: whoever stands behind it,
+// publisher or gateway, is blamed first, and fails paths in vain. The new
+// set-up tells which relay of the row cannot be reached, if one cannot: that
+// one alone is replaced. A row over which paths are built and then end, again
+// and again, loses its last relay.
+//
+// As many rows as the task wants routes are drawn as they are needed. Whatever
+// else is drawn costs a draw (fetch.Draw), for each relay that the task has not
+// shown itself to and that is not pinned; where none is left, paths share rows,
+// of other tasks, too. Rows outlive a session that ended because nobody read,
+// and are drawn anew when one ends in its time.
+type legs struct {
+	book  *legBook
+	rows  []*leg
+	seen  map[wire.NodeID]bool // relays that stand or stood in a row
+	looks looks
+	used  time.Time
+}
+
+// leg is one row.
+type leg struct {
+	hops    []wire.Descriptor // nil while they are being drawn
+	users   int               // paths, those that are being built, too
+	last    time.Time         // used
+	broken  int               // index of the relay to replace; -1: none
+	strikes int
+}
+
+func newLegBook(from legSource) *legBook {
+	return &legBook{legSource: from, tasks: make(map[chunk.Ref]*legs)}
+}
+
+// of gives the legs of root's task.
+func (b *legBook) of(root chunk.Ref) *legs {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	l := b.tasks[root]
+	if l != nil && !l.staleLocked(now) {
+		l.used = now
+		return l
+	}
+	if len(b.tasks) >= maxLegs {
+		for old, x := range b.tasks {
+			if x.staleLocked(now) {
+				delete(b.tasks, old)
+			}
+		}
+	}
+	l = &legs{book: b, seen: make(map[wire.NodeID]bool), used: now}
+	b.tasks[root] = l
+	return l
+}
+
+// renew has root's rows drawn anew from now on, as its session has ended in its
+// time; those in use serve to their end.
+func (b *legBook) renew(root chunk.Ref) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.tasks, root)
+}
+
+// staleLocked reports whether l is as good as new ones.
+func (l *legs) staleLocked(now time.Time) bool {
+	return now.Sub(l.used) > legsIdle && !slices.ContainsFunc(l.rows, func(r *leg) bool { return r.users > 0 })
+}
+
+// take gives a row for a path to gateway, and its relays; done must follow. In
+// this order: one that is idle, a further one if the task's speed asks for it,
+// one that is mended, one that others use or that may still be of use, one of
+// another task's.
+func (l *legs) take(ctx context.Context, gateway wire.Descriptor) (*leg, []wire.Descriptor, error) {
+	width := fetch.Width(ctx)
+	b := l.book
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := l.pickLocked(gateway, func(r *leg) bool { return r.users == 0 && r.broken < 0 })
+	var err error
+	if r == nil && len(l.rows) < width {
+		r, err = l.drawLocked(gateway)
+	}
+	if r == nil {
+		if r = l.idleLocked(); r != nil && !l.mendLocked(ctx, r, gateway, &err) {
+			r = nil
+		}
+	}
+	if r == nil {
+		r = l.pickLocked(gateway, func(r *leg) bool { return r.broken < 0 })
+	}
+	if r == nil {
+		r = l.pickLocked(gateway, func(*leg) bool { return true })
+	}
+	if r == nil {
+		r = l.borrowLocked(gateway)
+	}
+	if r == nil {
+		if err == nil {
+			err = fetch.ErrRebuilds
+		}
+		return nil, nil, err
+	}
+	r.users++
+	r.last, l.used = time.Now(), time.Now()
+	return r, slices.Clone(r.hops), nil
+}
+
+// pickLocked gives the row whose relays can be used for a path to gateway that
+// has the fewest users, then the one that rested longest.
+func (l *legs) pickLocked(gateway wire.Descriptor, may func(*leg) bool) (best *leg) {
+	for _, r := range l.rows {
+		if r.hops == nil || !may(r) || l.book.refresh(r.hops) >= 0 || l.book.conflict(r.hops, gateway) >= 0 {
+			continue
+		}
+		if best == nil || r.users < best.users || r.users == best.users && r.last.Before(best.last) {
+			best = r
+		}
+	}
+	return best
+}
+
+// idleLocked gives a row that is of no use as it is, one that is broken first.
+func (l *legs) idleLocked() (idle *leg) {
+	for _, r := range l.rows {
+		if r.hops != nil && r.users == 0 && (idle == nil || r.broken >= 0) {
+			idle = r
+		}
+	}
+	return idle
+}
+
+// drawLocked adds a row, where possible over an entry that no other row has: so
+// the loss of one leaves a path.
+func (l *legs) drawLocked(gateway wire.Descriptor) (*leg, error) {
+	r := &leg{broken: -1}
+	l.rows = append(l.rows, r) // others see that it is coming
+	var entries []wire.NodeID
+	for _, o := range l.rows {
+		if o.hops != nil {
+			entries = append(entries, o.hops[0].Node)
+		}
+	}
+	hops, err := l.chooseLocked(gateway, func(hops []wire.Descriptor) bool { return !slices.Contains(entries, hops[0].Node) })
+	if err != nil {
+		l.rows = slices.DeleteFunc(l.rows, func(o *leg) bool { return o == r })
+		return nil, err
+	}
+	l.setLocked(r, hops)
+	return r, nil
+}
+
+// mendLocked replaces the relay of an idle row that cannot be used, and no
+// other one where that will do. It reports whether the row is whole.
+func (l *legs) mendLocked(ctx context.Context, r *leg, gateway wire.Descriptor, why *error) bool {
+	at := r.broken
+	if at < 0 {
+		at = l.book.refresh(r.hops)
+	}
+	if at < 0 {
+		at = l.book.conflict(r.hops, gateway)
+	}
+	old := r.hops
+	mended := func(hops []wire.Descriptor) []wire.Descriptor {
+		m := slices.Clone(old)
+		if at < 0 || len(hops) != len(old) || hops[at].Node == old[at].Node {
+			return nil
+		}
+		m[at] = hops[at]
+		if l.book.refresh(m) >= 0 || l.book.conflict(m, gateway) >= 0 {
+			return nil
+		}
+		return m
+	}
+	r.hops = nil // nobody else takes it meanwhile
+	hops, err := l.chooseLocked(gateway, func(hops []wire.Descriptor) bool { return mended(hops) != nil })
+	if err == nil {
+		if m := mended(hops); m != nil {
+			hops = m
+		}
+		err = l.payLocked(ctx, hops)
+	}
+	if err != nil {
+		r.hops, *why = old, err
+		return false
+	}
+	l.setLocked(r, hops)
+	return true
+}
+
+// chooseLocked chooses relays, such as fit if that is possible.
+func (l *legs) chooseLocked(gateway wire.Descriptor, fits func([]wire.Descriptor) bool) (hops []wire.Descriptor, err error) {
+	l.book.mu.Unlock()
+	defer l.book.mu.Lock()
+	for range legDraws {
+		if hops, err = l.book.choose(gateway); err != nil || fits(hops) {
+			break
+		}
+	}
+	return hops, err
+}
+
+// payLocked takes a draw for each relay that is new to the task.
+func (l *legs) payLocked(ctx context.Context, hops []wire.Descriptor) error {
+	for _, h := range hops[min(pinnedHops, len(hops)):] {
+		if l.seen[h.Node] {
+			continue
+		}
+		l.book.mu.Unlock()
+		err := fetch.Draw(ctx)
+		l.book.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *legs) setLocked(r *leg, hops []wire.Descriptor) {
+	r.hops, r.broken, r.strikes = hops, -1, 0
+	for _, h := range hops {
+		l.seen[h.Node] = true
+	}
+}
+
+// borrowLocked adds a row of relays that another task has shown itself to.
+func (l *legs) borrowLocked(gateway wire.Descriptor) *leg {
+	for _, other := range l.book.tasks { // a random one
+		if other == l {
+			continue
+		}
+		if o := other.pickLocked(gateway, func(r *leg) bool { return r.broken < 0 }); o != nil {
+			r := &leg{broken: -1}
+			l.rows = append(l.rows, r)
+			l.setLocked(r, slices.Clone(o.hops))
+			return r
+		}
+	}
+	return nil
+}
+
+// refresh brings descriptors up to date; they expire. It returns the index of
+// a relay that cannot be used now, -1 for none.
+func (b *legBook) refresh(hops []wire.Descriptor) int {
+	for i := range hops {
+		d, ok := b.get(hops[i].Node)
+		if !ok {
+			return i
+		}
+		hops[i] = d
+	}
+	return -1
+}
+
+// conflict returns the index of a hop that is, or is near, another one or the
+// gateway, or that cannot follow the one before; -1 for none. Of two the later
+// one gives way.
+func (b *legBook) conflict(hops []wire.Descriptor, gateway wire.Descriptor) int {
+	near := func(x, y wire.Descriptor) bool {
+		if x.Node == y.Node {
+			return true
+		}
+		other := b.hoods(y)
+		return slices.ContainsFunc(b.hoods(x), func(h netip.Prefix) bool { return slices.Contains(other, h) })
+	}
+	for i := len(hops) - 1; i >= 0; i-- {
+		if i > 0 && !b.next(hops[i-1].Node, hops[i].Node) || near(hops[i], gateway) || slices.ContainsFunc(hops[:i], func(h wire.Descriptor) bool { return near(hops[i], h) }) {
+			return i
+		}
+	}
+	return -1
+}
+
+// fate is how a path over a leg ended.
+type fate int
+
+const (
+	legClosed  fate = iota // as it should, or nobody knows
+	legWorked              // something was asked and answered
+	legFailed              // by itself, or given up because too little came
+	legRefused             // a relay of the leg could not be reached
+)
+
+// done gives a row back; at is the relay that was not reached.
+func (l *legs) done(r *leg, how fate, at int) {
+	l.book.mu.Lock()
+	r.users--
+	r.last, l.used = time.Now(), time.Now()
+	switch how {
+	case legRefused:
+		r.broken = at
+	case legWorked:
+		r.strikes = 0
+	}
+	l.book.mu.Unlock()
+	if how != legFailed {
+		return
+	}
+	l.book.blame(func() {
+		l.book.mu.Lock()
+		defer l.book.mu.Unlock()
+		if r.strikes++; r.strikes >= legStrikes {
+			r.broken, r.strikes = len(r.hops)-1, 0
+		}
+	})
+}
