@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -98,9 +99,12 @@ func (l *life) pong(token [8]byte) {
 		}
 	}
 	l.asked = time.Time{}
-	if c := l.waits[token]; c != nil {
-		delete(l.waits, token)
-		close(c)
+	// Of PINGs that come together the far end answers the last: SPEC.md §7
+	for t, c := range l.waits {
+		if bytes.Compare(t[:], token[:]) <= 0 { // they count up
+			delete(l.waits, t)
+			close(c)
+		}
 	}
 }
 
