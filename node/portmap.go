@@ -20,6 +20,7 @@ const (
 	mapLease = 2 * time.Hour   // what is asked for; RFC 6886 §3.3 recommends it
 	mapAgain = 5 * time.Minute // after a router that did not answer
 	mapWait  = time.Second     // for one answer
+	mapGive  = 2 * time.Second // for a router to take its ports back when the node ends
 )
 
 // portMapper asks the router for a port: by UPnP as libp2p does, and by NAT-PMP
@@ -38,16 +39,41 @@ type portMapper struct {
 
 func newPortMapper(n network.Network) basichost.NATManager {
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &portMapper{NATManager: basichost.NewNATManager(n), net: n, cancel: cancel, mapped: make(map[uint16]netip.AddrPort)}
+	m := &portMapper{NATManager: basichost.NewNATManager(&steadyListens{Network: n}), net: n, cancel: cancel, mapped: make(map[uint16]netip.AddrPort)}
 	m.wg.Go(func() { m.run(ctx) })
 	return m
 }
+
+// steadyListens does not tell that the node stops to listen. libp2p would begin
+// to give the port back at that, with a context that ends a moment later, and
+// count it as given back. A node stops to listen only when it ends, and then
+// all ports are given back, in a context of their own.
+type steadyListens struct {
+	network.Network
+	told network.NotifyBundle
+}
+
+// Notify implements network.Network.
+func (s *steadyListens) Notify(f network.Notifiee) {
+	s.told.ListenF = f.Listen
+	s.Network.Notify(&s.told)
+}
+
+// StopNotify implements network.Network.
+func (s *steadyListens) StopNotify(network.Notifiee) { s.Network.StopNotify(&s.told) }
 
 // Close gives the ports back.
 func (m *portMapper) Close() error {
 	m.cancel()
 	m.wg.Wait()
-	return m.NATManager.Close()
+	given := make(chan error, 1)
+	go func() { given <- m.NATManager.Close() }()
+	select {
+	case err := <-given:
+		return err
+	case <-time.After(mapGive): // libp2p waits up to 10 s for a silent router, which forgets in a minute by itself
+		return nil
+	}
 }
 
 // GetMapping returns the router's address for one of the node's, or nil.
