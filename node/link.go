@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -35,6 +36,16 @@ type link struct {
 
 // Peer returns the neighbour.
 func (l *link) Peer() wire.NodeID { return l.peer }
+
+// Origin gives the /16 or /32 that the neighbour's connection comes from; none
+// on loopback, where all are in one.
+func (l *link) Origin() netip.Prefix {
+	at, ok := addrPortOf(l.Conn().RemoteMultiaddr())
+	if !ok || at.Addr().IsLoopback() {
+		return netip.Prefix{}
+	}
+	return neighbourhood(at)
+}
 
 // Close closes both directions after what was written has gone.
 func (l *link) Close() error {

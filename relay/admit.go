@@ -14,50 +14,44 @@ var errCrowded = errors.New("gave way to another neighbour's set-up")
 // beyond its bucket.
 func (r *Relay) admit(l Link) *circuit {
 	r.mu.Lock()
-	nb := (*neighbour)(nil)
-	if !r.closed && len(r.circuits) < r.limits.Circuits {
-		nb = r.neighbourLocked(l.Peer())
+	var nb *neighbour
+	var victims []*circuit
+	if !r.closed {
+		nb, victims = r.neighbourLocked(l)
 	}
-	if nb == nil || nb.circuits >= r.limits.PerNeighbour || len(nb.opening) >= r.limits.HalfOpenPer || !nb.creates.Allow() {
+	defer func() {
+		for _, v := range victims {
+			v.end(errCrowded)
+		}
+	}()
+	if nb == nil || len(nb.circuits) >= r.limits.PerNeighbour || len(nb.opening) >= r.limits.HalfOpenPer || !nb.creates.Allow() {
 		r.mu.Unlock()
 		return nil
 	}
-	var victim *circuit
-	if r.opening >= r.limits.HalfOpen {
-		if victim = r.crowdedLocked(len(nb.opening)); victim == nil {
-			r.mu.Unlock()
-			return nil
+	giveWay := func(v *circuit) bool {
+		if v != nil {
+			r.uncountLocked(v)
+			victims = append(victims, v)
 		}
-		r.openedLocked(victim)
+		return v != nil
 	}
-	nb.circuits++
+	if r.opening >= r.limits.HalfOpen && !giveWay(r.openingVictimLocked(nb)) ||
+		r.counted >= r.limits.Circuits && !giveWay(r.circuitVictimLocked(nb)) {
+		r.mu.Unlock()
+		return nil
+	}
 	c := &circuit{r: r, nb: nb, links: []Link{l}}
-	nb.opening = append(nb.opening, c)
+	nb.circuits, nb.opening = append(nb.circuits, c), append(nb.opening, c)
+	nb.from.circuits++
+	nb.from.opening++
+	r.counted++
 	r.opening++
 	c.prev = stream{Link: l, idle: r.limits.Idle, stall: r.limits.Stall, pool: &r.pool, writes: &c.toPrev}
 	c.ctx, c.cancel = context.WithCancel(r.ctx)
 	r.circuits[c] = struct{}{}
 	r.wg.Add(1)
 	r.mu.Unlock()
-	if victim != nil {
-		victim.end(errCrowded)
-	}
 	return c
-}
-
-// crowdedLocked gives the oldest half-open circuit of the neighbour that has
-// most of them, if those are more than mine and one.
-func (r *Relay) crowdedLocked(mine int) *circuit {
-	var most *neighbour
-	for _, nb := range r.neighbours {
-		if len(nb.opening) > mine+1 && (most == nil || len(nb.opening) > len(most.opening)) {
-			most = nb
-		}
-	}
-	if most == nil {
-		return nil
-	}
-	return most.opening[0]
 }
 
 // opened notes that a circuit is not half open any more: its first frame was
@@ -71,6 +65,7 @@ func (r *Relay) opened(c *circuit) {
 func (r *Relay) openedLocked(c *circuit) {
 	if i := slices.Index(c.nb.opening, c); i >= 0 {
 		c.nb.opening = slices.Delete(c.nb.opening, i, i+1)
+		c.nb.from.opening--
 		r.opening--
 	}
 }
@@ -79,9 +74,8 @@ func (r *Relay) openedLocked(c *circuit) {
 func (r *Relay) dismiss(c *circuit) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.openedLocked(c)
+	r.uncountLocked(c)
 	delete(r.circuits, c)
-	c.nb.circuits--
 }
 
 // mayDial counts an extension of a neighbour's circuit while it is under way;
@@ -111,9 +105,10 @@ func (nb *neighbour) addStream(most int) bool {
 	return false
 }
 
-// compute runs a handshake of a neighbour's when its turn has come.
+// compute runs a handshake of a neighbour's when its turn has come. The one
+// before waits for half of SetUp until it is taken.
 func (c *circuit) compute(work func() error) error {
-	ctx, cancel := context.WithTimeout(c.ctx, c.r.limits.SetUp)
+	ctx, cancel := context.WithTimeout(c.ctx, c.r.limits.SetUp/2)
 	defer cancel()
 	if err := c.r.workers.enter(ctx, c.nb); err != nil {
 		return err

@@ -20,9 +20,9 @@ var (
 // clocks differ, and packets travel.
 const onionSlack = 5 * time.Minute // ours; any value works
 
-// onionLeast is how old a key is at least when the next one is made because no
-// more packets can be remembered under it.
-const onionLeast = 5 * time.Minute // ours; any value works
+// onionLate is how much longer than OnionLife a key may be there: turn is
+// called once a minute, and by who opens a packet.
+const onionLate = 2 * time.Minute // ours
 
 // onionKeys are a relay's onion keys. Safe for concurrent use.
 //
@@ -33,7 +33,7 @@ const onionLeast = 5 * time.Minute // ours; any value works
 // SPEC.md §4
 type onionKeys struct {
 	now     func() time.Time
-	replays int // packets remembered for each key
+	replays int // packets that may be remembered for each key: more than can come
 
 	mu   sync.Mutex
 	keys []*onionKey // newest first, at most two; guarded by mu
@@ -67,11 +67,8 @@ func (o *onionKeys) turnLocked() error {
 		o.keys[n-1] = nil
 		o.keys = o.keys[:n-1]
 	}
-	if len(o.keys) > 0 {
-		age := now.Sub(o.keys[0].made)
-		if age < onionLeast || age < wire.OnionTurn && !o.keys[0].seen.full() {
-			return nil
-		}
+	if len(o.keys) > 0 && now.Sub(o.keys[0].made) < wire.OnionTurn {
+		return nil
 	}
 	k, err := wire.NewPrivateKey()
 	if err != nil {
@@ -164,13 +161,6 @@ func (r *replays) has(id []byte) bool {
 	defer r.mu.Unlock()
 	_, ok := r.seen[k]
 	return ok
-}
-
-// full reports whether no more are taken.
-func (r *replays) full() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.seen) >= r.max
 }
 
 // add remembers a handshake; errReplay if another was quicker. When too many

@@ -103,41 +103,6 @@ func TestReplayedSetup(t *testing.T) {
 	}
 }
 
-// TestFullKeyIsReplaced: who fills a replay cache shuts nobody out for long.
-func TestFullKeyIsReplaced(t *testing.T) {
-	now := time.Unix(1_800_000_000, 0)
-	o, err := newOnionKeys(func() time.Time { return now }, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	try := func() error {
-		k, _ := o.current()
-		p, _, err := wire.NewSetup("main", []wire.Descriptor{{Onion: k}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = o.open("main", wire.NodeID{}, p)
-		return err
-	}
-	for i, want := range []error{nil, nil, errFull} {
-		if err := try(); !errors.Is(err, want) {
-			t.Errorf("packet %d: got %v, want %v", i, err, want)
-		}
-	}
-	now = now.Add(onionLeast)
-	if err := try(); err != nil {
-		t.Errorf("later: %v", err)
-	}
-	for range 5 {
-		now = now.Add(onionLeast)
-		try()
-		try()
-		if got := len(o.keys); got > 2 {
-			t.Errorf("%d keys are kept", got)
-		}
-	}
-}
-
 // TestReplayAtRelay: the second copy of a packet ends the link unanswered.
 func TestReplayAtRelay(t *testing.T) {
 	a := newLone(t)

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"wanderfs/relay/wire"
 )
 
 // Limits bound what strangers may make a relay hold and do. A zero field has
@@ -29,7 +31,6 @@ type Limits struct {
 	Workers     int           // handshakes computed at a time; half of the processors
 	Hello       time.Duration // until the first frame is there; 5 s
 	SetUp       time.Duration // from the next relay's taking a set-up to its reply; half of that to dial it and be taken; 10 s
-	Replays     int           // set-ups remembered for each onion key, and so taken: then the key is replaced early; 2 Mi, some 40 MiB
 	Turn        time.Duration // how old a circuit's keys are at least when its builder may change them; 1 min
 
 	// How long.
@@ -38,6 +39,7 @@ type Limits struct {
 
 	// How often: a second, in bursts of 8 s where nothing else is said.
 	Creates   rate.Limit // circuits from one neighbour; 50
+	SetUps    rate.Limit // handshakes of all neighbours together, bursts of 4 s; 500: all that come while onion keys live are remembered, some 50 MiB
 	Opens     rate.Limit // streams to sessions, from one neighbour; 100
 	Queries   rate.Limit // requests at this far end, from one neighbour; 200
 	PerTarget rate.Limit // extensions to one node; 50
@@ -68,15 +70,28 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.Workers, max(1, runtime.GOMAXPROCS(0)/2))
 	def(&l.Hello, 5*time.Second)
 	def(&l.SetUp, 10*time.Second)
-	def(&l.Replays, 1<<21)
 	def(&l.Turn, time.Minute)
 	def(&l.Idle, time.Minute)
 	def(&l.Stall, 20*time.Second)
 	def(&l.Creates, 50)
+	def(&l.SetUps, 500)
 	def(&l.Opens, 100)
 	def(&l.Queries, 200)
 	def(&l.PerTarget, 50)
 	def(&l.Joins, 50)
 	def(&l.Rate, 1<<30)
 	return l
+}
+
+const setUpBurst = 4 // seconds of SetUps; ours
+
+// setUps bounds the handshakes of all neighbours together.
+func (l Limits) setUps() *rate.Limiter {
+	return rate.NewLimiter(l.SetUps, max(1, int(min(setUpBurst*float64(l.SetUps), 1<<30))))
+}
+
+// replays is how many set-ups can come while an onion key lives, so that the
+// cache that remembers them is never full. SPEC.md §14
+func (l Limits) replays() int {
+	return int(min(float64(l.SetUps)*(wire.OnionLife+onionLate).Seconds(), 1<<40)) + l.setUps().Burst()
 }

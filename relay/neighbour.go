@@ -16,7 +16,11 @@ const burstOf = 8
 // neighbour is what one neighbour uses. Guarded by Relay.mu, but for the
 // buckets, which have locks of their own, and waiting.
 type neighbour struct {
-	circuits int
+	id       wire.NodeID
+	at       whence
+	from     *origin
+	since    time.Time
+	circuits []*circuit // oldest first
 	dials    int        // extensions under way
 	opening  []*circuit // whose first frame was not answered yet, oldest first
 
@@ -40,26 +44,34 @@ func full(l *rate.Limiter) bool { return l.Limit() == rate.Inf || l.Tokens() >= 
 
 // idle tells whether nothing would be forgotten with the neighbour.
 func (nb *neighbour) idle() bool {
-	return nb.circuits == 0 && full(nb.creates) && full(nb.opens) && full(nb.queries) && full(nb.bytes)
+	return len(nb.circuits) == 0 && full(nb.creates) && full(nb.opens) && full(nb.queries) && full(nb.bytes)
 }
 
-// neighbourLocked finds or makes the record of a neighbour; nil if there are
-// too many.
-func (r *Relay) neighbourLocked(id wire.NodeID) *neighbour {
+// neighbourLocked finds or makes the record of a neighbour, and gives the
+// circuits that end for it; nil if there are too many neighbours and none has
+// to make way.
+func (r *Relay) neighbourLocked(link Link) (nb *neighbour, ended []*circuit) {
+	id := link.Peer()
 	if nb := r.neighbours[id]; nb != nil {
-		return nb
+		return nb, nil
 	}
+	at := whenceOf(link)
 	if len(r.neighbours) >= r.limits.Known && !r.makeRoomLocked(func() int { return len(r.neighbours) }) {
-		return nil
+		var ok bool
+		if ended, ok = r.displaceLocked(at); !ok {
+			return nil, nil
+		}
 	}
 	l := &r.limits
 	burst := max(int(min(float64(l.Rate)/8, 1<<30)), 8*wire.FrameSize)
-	nb := &neighbour{
+	nb = &neighbour{
+		id: id, at: at, from: r.originLocked(at), since: time.Now(),
 		creates: bucket(l.Creates), opens: bucket(l.Opens), queries: bucket(l.Queries),
 		bytes: rate.NewLimiter(l.Rate, burst),
 	}
 	r.neighbours[id] = nb
-	return nb
+	nb.from.members[nb] = struct{}{}
+	return nb, ended
 }
 
 // mayExtend counts an extension to a target against its limit.
@@ -120,9 +132,9 @@ func (r *Relay) makeRoomLocked(held func() int) bool {
 
 func (r *Relay) forgetIdleLocked() {
 	r.swept = time.Now()
-	for id, nb := range r.neighbours {
+	for _, nb := range r.neighbours {
 		if nb.idle() {
-			delete(r.neighbours, id)
+			r.forgetLocked(nb)
 		}
 	}
 	for id, l := range r.targets {

@@ -106,7 +106,7 @@ func TestCrowded(t *testing.T) {
 func TestWorkers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := workers{free: 1}
-		many, one := &neighbour{}, &neighbour{}
+		many, one := &neighbour{from: &origin{}}, &neighbour{from: &origin{}}
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		w.enter(ctx, many)
@@ -125,7 +125,7 @@ func TestWorkers(t *testing.T) {
 		}
 		wait(one, "one")
 		late, giveUp := context.WithCancel(ctx)
-		go w.enter(late, &neighbour{})
+		go w.enter(late, &neighbour{from: &origin{}})
 		synctest.Wait()
 		giveUp()
 		synctest.Wait()

@@ -55,9 +55,11 @@ type Relay struct {
 	mu         sync.Mutex
 	closed     bool
 	opening    int // circuits whose first frame was not answered yet
+	counted    int // circuits that were not given up
 	dials      int // extensions under way
 	circuits   map[*circuit]struct{}
 	neighbours map[wire.NodeID]*neighbour
+	origins    map[whence]*origin // of all neighbours, and no other
 	targets    map[wire.NodeID]*rate.Limiter
 	swept      time.Time // when those who were idle were last forgotten
 	sessions   map[wire.SessionNumber]*standing
@@ -78,7 +80,7 @@ func New(cfg Config) (*Relay, error) {
 		cfg.Now = time.Now
 	}
 	limits := cfg.Limits.WithDefaults()
-	keys, err := newOnionKeys(cfg.Now, limits.Replays)
+	keys, err := newOnionKeys(cfg.Now, limits.replays())
 	if err != nil {
 		return nil, fmt.Errorf("make onion key: %w", err)
 	}
@@ -87,11 +89,12 @@ func New(cfg Config) (*Relay, error) {
 		id:         wire.NodeID(cfg.Identity.Public().(ed25519.PublicKey)),
 		circuits:   map[*circuit]struct{}{},
 		neighbours: map[wire.NodeID]*neighbour{},
+		origins:    map[whence]*origin{},
 		targets:    map[wire.NodeID]*rate.Limiter{},
 		sessions:   map[wire.SessionNumber]*standing{},
 	}
 	rand.Read(r.secret[:])
-	r.workers.free = r.limits.Workers
+	r.workers.free, r.workers.pace = r.limits.Workers, r.limits.setUps()
 	r.pool.limit, r.pool.full = r.limits.Pool/wire.FrameSize, r.relieve
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.wg.Go(r.keepHouse)
