@@ -19,6 +19,7 @@ const (
 )
 
 func main() {
+	relaxTimers(os.Args)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
