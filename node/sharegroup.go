@@ -265,7 +265,7 @@ func (g *shareGroup) tell(s *session) (ok bool, err error) {
 	if err == nil {
 		expires := earlier(src.Expires, now.Add(recordLife))
 		var rec index.Record
-		if rec, err = g.record.Seal(b, uint64(now.UnixMilli()), expires); err == nil {
+		if rec, err = g.record.Seal(b, g.record.Seq(now), expires); err == nil {
 			err = g.p.put(g.p.ctx, []index.Record{rec})
 		}
 	}

@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
@@ -74,8 +75,8 @@ func SearchEach(ctx context.Context, network string, a Asker, q Query, page func
 	}
 	words := q.Rarity.order(q.words)
 	k := keysOf(words[0])
-	start := q.mixed("start")
-	req := getRequest{Kind: Posting, Addr: k.addr, Start: recordID(start[:16]), Limit: maxPage}
+	req := getRequest{Kind: Posting, Addr: k.addr, Limit: maxPage}
+	rand.Read(req.Start[:]) // never fails; new each time: super nodes see it, and would know the asker of before by it
 	for _, w := range words[1:] {
 		req.Tags = append(req.Tags, k.tagOf(w))
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"time"
@@ -77,6 +78,15 @@ func (g Group) Pointer(r chunk.Ref, expires time.Time) (Record, error) {
 	nonce := mac(g.secret, []byte("nonce"), mh)
 	sealed := sealWith(nil, k.seal, [nonceSize]byte(nonce[:nonceSize]), plain, []byte(labelPointer))
 	return newRecord(g.network, Pointer, 0, k.addr, coarse(expires), 0, [2]byte{}, nil, sealed, ed25519.NewKeyFromSeed(seed[:])), nil
+}
+
+// Seq is the number for a record that is sealed now: it grows with the clock, by
+// milliseconds, from a place that only the group knows. Super nodes see it when
+// it arrives. The bare time would show how much the publisher's clock is off,
+// which is the same for all groups of a node and stands in its descriptor.
+func (g Group) Seq(now time.Time) uint64 {
+	h := mac(g.secret, []byte("seq"))
+	return uint64(max(0, now.UnixMilli())) + binary.BigEndian.Uint64(h[:])>>24
 }
 
 // Seal makes the group record that holds one wire.Source in its

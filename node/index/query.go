@@ -33,10 +33,10 @@ type Query struct {
 
 	// Limit is how many results are wanted, 0 = DefaultResults.
 	Limit int
-	// Seed decides which results are sampled and where long lists are
-	// entered. The same seed gives the same order, so that a listing is
-	// repeatable. A caller who mixes in a secret of its own keeps publishers
-	// from working towards a good place. Zero is allowed.
+	// Seed decides which results are sampled. The same seed gives the same
+	// order of the same results, so that a listing is repeatable. A caller who
+	// mixes in a secret of its own keeps publishers from working towards a good
+	// place. Zero is allowed. Nothing of it is sent.
 	Seed [32]byte
 	// Rarity chooses the word that is addressed, and learns from the answers;
 	// shared by all queries of a user. nil: the longest word.
