@@ -13,8 +13,11 @@ func (v *view) candidateOf(d wire.Descriptor) (relay.Candidate, bool) {
 }
 
 // field gives the confirmed relays to choose from, as they are now.
-func (v *view) field() *relay.Field {
+func (v *view) field() *relay.Field { return relay.NewField(v.candidates()) }
+
+func (v *view) candidates() []relay.Candidate {
 	v.mu.Lock()
+	defer v.mu.Unlock()
 	now := v.now()
 	out := make([]relay.Candidate, 0, len(v.relays))
 	for id, k := range v.relays {
@@ -26,12 +29,11 @@ func (v *view) field() *relay.Field {
 			continue
 		}
 		c.Met, c.Rate = k.met, k.rate
-		c.Up = k.fails == 0 && (now.Sub(k.desc.Issued) < freshFor || now.Sub(k.answered) < freshFor)
-		c.Failed, c.Silent, c.Dead = now.Before(k.until), k.fails >= silentAfter, k.fails >= deadAfter
+		c.Up = k.own.fails == 0 && (now.Sub(k.desc.Issued) < freshFor || now.Sub(k.answered) < freshFor)
+		c.Failed, c.Silent, c.Dead = k.own.rests(now), k.own.fails >= silentAfter, k.own.dead()
 		out = append(out, c)
 	}
-	v.mu.Unlock()
-	return relay.NewField(out)
+	return out
 }
 
 // carried notes that a path through the relays ran at a rate, in bytes a

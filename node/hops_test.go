@@ -26,7 +26,8 @@ func testChooser(t *testing.T, v *view, keep *pinStore) *chooser {
 func kill(v *view, id wire.NodeID) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.relays[id].fails = deadAfter
+	k := v.relays[id]
+	k.own.fails, k.visits.fails, k.asked.fails = deadAfter, deadAfter, deadAfter
 }
 
 func hopsView(t *testing.T, addrs []string, supers int) *view {

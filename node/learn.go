@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"net/netip"
 	"slices"
-	"time"
 
 	"wanderfs/relay"
 	"wanderfs/relay/wire"
@@ -72,8 +71,13 @@ func (v *view) learn(d wire.Descriptor, from source) (met, visit bool) {
 	if direct {
 		k.met = true
 		v.unvouchLocked(k)
-		if k.fails >= deadAfter { // it is back
-			k.fails, k.until = 0, time.Time{}
+		back := false
+		for _, h := range []*health{&k.own, &k.visits, &k.asked} {
+			if h.dead() {
+				back = h.recover()
+			}
+		}
+		if back {
 			v.signalLocked()
 		}
 	} else if !k.met {
@@ -83,7 +87,7 @@ func (v *view) learn(d wire.Descriptor, from source) (met, visit bool) {
 	if k.confirmed() && !before {
 		v.signalLocked()
 	}
-	return direct && !wasMet, !k.met && !v.now().Before(k.until)
+	return direct && !wasMet, !k.met && !k.visits.rests(v.now())
 }
 
 // sameBytes reports whether two signed records are the same in every bit, so

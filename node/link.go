@@ -179,12 +179,10 @@ func (t *transport) open(ctx context.Context, d wire.Descriptor, proto protocol.
 	return s, nil
 }
 
-// neighbours opens the links of circuits and notes in the view, if there is
-// one, who could not be reached. It implements relay.Network.
-type neighbours struct {
-	t    *transport
-	view *view // nil where the caller notes it
-}
+// neighbours opens the links of circuits. It implements relay.Network. It
+// notes nothing in the view: whom others want to reach, and whether they can,
+// must not change this node's own choice of relays.
+type neighbours struct{ t *transport }
 
 // Dial opens a circuit's stream to the node of d.
 func (n neighbours) Dial(ctx context.Context, d wire.Descriptor) (relay.Link, error) {
@@ -198,12 +196,6 @@ func (n neighbours) Dial(ctx context.Context, d wire.Descriptor) (relay.Link, er
 func (n neighbours) dial(ctx context.Context, d wire.Descriptor) (*link, error) {
 	s, err := n.t.open(ctx, d, n.t.protocols.relay)
 	if err != nil {
-		if ctx.Err() == nil && n.view != nil {
-			// An old descriptor that somebody hands in says nothing about today.
-			if known, ok := n.view.lookup(d.Node); ok && known.Sig == d.Sig {
-				n.view.failed(d.Node)
-			}
-		}
 		return nil, err
 	}
 	l, err := n.t.newLink(s)

@@ -181,7 +181,7 @@ func TestLink(t *testing.T) {
 	ms := startMeshes(t, 2)
 	waitFor(t, ms[1], 10*time.Second, "a relay", func() bool { return len(ms[1].view.usable()) == 1 })
 	d := ms[1].view.usable()[0]
-	l, err := neighbours{ms[1].t, ms[1].view}.Dial(t.Context(), d)
+	l, err := neighbours{ms[1].t}.Dial(t.Context(), d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func TestLink(t *testing.T) {
 	other := labConfig(t)
 	bad := wire.Descriptor{Onion: d.Onion, Issued: time.Now(), Expires: time.Now().Add(time.Hour), Addrs: d.Addrs}
 	bad.Sign(other.Key, ms[0].t.network)
-	if _, err := (neighbours{ms[1].t, ms[1].view}).Dial(t.Context(), bad); err == nil {
+	if _, err := (neighbours{ms[1].t}).Dial(t.Context(), bad); err == nil {
 		t.Error("dialled a node that is not there")
 	}
 }

@@ -118,7 +118,7 @@ func (n *Node) serveOthers(network string) (err error) {
 	}
 	if n.relay, err = relay.New(relay.Config{
 		Identity: n.mesh.t.key, NetworkName: network, Far: far, Limits: n.cfg.Limits, Log: n.cfg.Log,
-		Network: neighbours{n.mesh.t, n.mesh.view},
+		Network: neighbours{n.mesh.t},
 	}); err != nil {
 		return fmt.Errorf("start relay: %w", err)
 	}

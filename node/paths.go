@@ -124,7 +124,7 @@ func (b *paths) through(ctx context.Context, purpose string, hops []wire.Descrip
 	if err != nil {
 		var hop *relay.HopError
 		if errors.As(err, &hop) && hop.Index < len(hops) && ctx.Err() == nil {
-			b.view.failed(hops[hop.Index].Node)
+			b.view.hopFailed(hops[hop.Index].Node)
 			b.held.failed(hops[hop.Index].Node)
 			b.chooser.built(hops, hop, own)
 		}
@@ -132,7 +132,7 @@ func (b *paths) through(ctx context.Context, purpose string, hops []wire.Descrip
 	}
 	b.chooser.built(hops, nil, own)
 	for _, h := range hops {
-		b.view.alive(h.Node)
+		b.view.hopWorked(h.Node)
 	}
 	p := &ownPath{Path: path, purpose: purpose, hops: hops, book: b, judged: own}
 	p.in0, p.sent0 = path.Traffic()

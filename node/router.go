@@ -94,10 +94,8 @@ func (b *nearby) first(n int) []wire.NodeID {
 // viewed starts with what the view knows, and this node itself.
 func (r *router) viewed(key [32]byte) *nearby {
 	b := &nearby{target: placeKey(key), seen: make(map[wire.NodeID]bool)}
-	for _, d := range r.view.usable() {
-		if d.Super() {
-			b.add(d.Node)
-		}
+	for _, id := range r.view.askable() {
+		b.add(id)
 	}
 	if own, ok := r.self.get(); ok && own.Super() && r.store != nil {
 		b.add(own.Node)
@@ -163,7 +161,7 @@ func (r *router) Reach(ctx context.Context, to wire.NodeID) error {
 		return nil
 	}
 	if ctx.Err() == nil {
-		r.view.failed(to)
+		r.view.askFailed(to)
 	}
 	return errUnreachable
 }
@@ -184,7 +182,7 @@ func (r *router) Ask(ctx context.Context, to wire.NodeID, req []byte) ([]byte, e
 	s, err := r.dial(ctx, to)
 	if err != nil {
 		if ctx.Err() == nil {
-			r.view.failed(to)
+			r.view.askFailed(to)
 		}
 		return nil, err
 	}
@@ -202,7 +200,7 @@ func (r *router) Ask(ctx context.Context, to wire.NodeID, req []byte) ([]byte, e
 		s.Reset()
 		return nil, fmt.Errorf("ask super node: %w", err)
 	}
-	r.view.alive(to)
+	r.view.askWorked(to)
 	return ans, nil
 }
 

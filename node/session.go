@@ -137,7 +137,7 @@ func (s *session) standOnce(slot int) error {
 	cancel()
 	if err != nil {
 		if s.ctx.Err() == nil {
-			s.p.view.failed(path.hops[len(path.hops)-1].Node)
+			s.p.view.hopFailed(path.hops[len(path.hops)-1].Node)
 		}
 		return fmt.Errorf("listen at gateway: %w", err)
 	}

@@ -12,16 +12,11 @@ import (
 
 // Sizes of a view. All are ours; any value works.
 const (
-	maxView        = 4096        // relays remembered
-	maxPerVoucher  = 256         // relays not met that one neighbourhood of peers vouches for
-	needVouchers   = 2           // from distinct neighbourhoods, where the relay was not met itself
-	maxPerHood     = 256         // relays of one /16; not on loopback
-	firstRest      = time.Second // after a first failure: is it gone, or was it chance?
-	firstBackoff   = 5 * time.Second
-	longestBackoff = time.Hour
-	silentAfter    = 2                // failures in a row that count, see failed
-	deadAfter      = 4                // likewise
-	freshFor       = 90 * time.Minute // after its last descriptor or answer a relay counts as up; descriptors are signed hourly
+	maxView       = 4096             // relays remembered
+	maxPerVoucher = 256              // relays not met that one neighbourhood of peers vouches for
+	needVouchers  = 2                // from distinct neighbourhoods, where the relay was not met itself
+	maxPerHood    = 256              // relays of one /16; not on loopback
+	freshFor      = 90 * time.Minute // after its last descriptor or answer a relay counts as up; descriptors are signed hourly
 )
 
 // view is what this node knows of the network: descriptors of relays, who
@@ -47,11 +42,10 @@ type known struct {
 	desc     wire.Descriptor
 	vouchers []relay.Hood // at most needVouchers, distinct; nil once it is met
 	met      bool         // the relay itself gave this or an earlier descriptor
-	fails    int          // in a row, of those that count
-	failed   time.Time    // the last that counts
-	until    time.Time    // not to be used before, after failures
 	answered time.Time    // last
 	rate     float64      // bytes a second measured through it; 0: not measured
+
+	own, visits, asked health
 }
 
 func newView(self wire.NodeID, network string, p addrPolicy, now func() time.Time) *view {
@@ -101,35 +95,31 @@ func (v *view) expire() {
 	}
 }
 
-// failed notes that id could not be reached or broke off. It is not used again
-// before a short time, which is longer and doubles from the second failure on. A failure counts only when the
-// pause after the last one is over and somebody else has answered since: many
-// tries at once tell no more than one, and where nobody answers it is this
-// node that is cut off.
+// failed notes that a visit to id failed.
 func (v *view) failed(id wire.NodeID) {
+	v.note(id, func(k *known, now time.Time) {
+		k.own.fail(now, v.heard)
+		k.visits.fail(now, v.heard)
+	})
+}
+
+// hopFailed notes that one of this node's own paths failed at id.
+func (v *view) hopFailed(id wire.NodeID) {
+	v.note(id, func(k *known, now time.Time) { k.own.fail(now, v.heard) })
+}
+
+// askFailed notes that id could not be asked in another's name.
+func (v *view) askFailed(id wire.NodeID) {
+	v.note(id, func(k *known, now time.Time) { k.asked.fail(now, v.heard) })
+}
+
+func (v *view) note(id wire.NodeID, f func(k *known, now time.Time)) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	k := v.relays[id]
-	if k == nil {
-		return
+	if k := v.relays[id]; k != nil {
+		f(k, v.now())
+		v.dirty = true
 	}
-	now := v.now()
-	if k.fails > 0 {
-		if now.Before(k.until) {
-			return
-		}
-		if !v.heard.After(k.failed) {
-			k.until = now.Add(firstBackoff)
-			return
-		}
-	}
-	k.until = now.Add(firstRest)
-	if k.fails > 0 {
-		k.until = now.Add(min(firstBackoff<<min(k.fails-1, 20), longestBackoff))
-	}
-	k.fails++
-	k.failed = now
-	v.dirty = true
 }
 
 // online reports whether anybody has answered within the time.
@@ -139,28 +129,46 @@ func (v *view) online(within time.Duration) bool {
 	return !v.heard.IsZero() && v.now().Sub(v.heard) < within
 }
 
-// resting reports whether id failed and its pause is not over.
+// resting reports whether a visit to id failed and the pause is not over.
 func (v *view) resting(id wire.NodeID) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k := v.relays[id]
-	return k != nil && v.now().Before(k.until)
+	return k != nil && k.visits.rests(v.now())
 }
 
-// retry returns when a relay that was met and failed should be visited again;
-// false when it is unknown, well or dead.
+// retry returns when a relay that was met and whose visit failed should be
+// visited again; false when it is unknown, well or dead.
 func (v *view) retry(id wire.NodeID) (time.Time, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k := v.relays[id]
-	if k == nil || !k.met || k.fails == 0 || k.fails >= deadAfter {
+	if k == nil || !k.met || k.visits.fails == 0 || k.visits.dead() {
 		return time.Time{}, false
 	}
-	return k.until, true
+	return k.visits.until, true
 }
 
-// alive notes that id did its work.
+// alive notes that id answered at a visit.
 func (v *view) alive(id wire.NodeID) {
+	v.answered(id, func(k *known) bool {
+		k.visits.recover()
+		k.asked.recover()
+		return k.own.recover()
+	})
+}
+
+// hopWorked notes that one of this node's own paths got past id.
+func (v *view) hopWorked(id wire.NodeID) {
+	v.answered(id, func(k *known) bool { return k.own.recover() })
+}
+
+// askWorked notes that id answered what was asked in another's name.
+func (v *view) askWorked(id wire.NodeID) {
+	v.answered(id, func(k *known) bool { k.asked.recover(); return false })
+}
+
+func (v *view) answered(id wire.NodeID, f func(k *known) (back bool)) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k := v.relays[id]
@@ -169,21 +177,21 @@ func (v *view) alive(id wire.NodeID) {
 	}
 	k.answered = v.now()
 	v.heard = k.answered
-	if k.fails > 0 {
-		k.fails, k.until = 0, time.Time{}
+	if f(k) {
 		v.signalLocked()
 	}
 }
 
-// dead reports whether id is unknown or failed many times in a row.
+// dead reports whether id is unknown, or failed many times in a row when it
+// was visited or asked in another's name.
 func (v *view) dead(id wire.NodeID) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k := v.relays[id]
-	return k == nil || k.fails >= deadAfter
+	return k == nil || k.visits.dead() || k.asked.dead()
 }
 
-// get returns the descriptor of id when it may be used as a relay.
+// get returns the descriptor of id when it is confirmed and well at visits.
 func (v *view) get(id wire.NodeID) (wire.Descriptor, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -194,12 +202,14 @@ func (v *view) get(id wire.NodeID) (wire.Descriptor, bool) {
 	return k.desc, true
 }
 
+// usableLocked knows nothing of this node's own paths: others see what rests
+// on it.
 func (v *view) usableLocked(k *known) bool {
 	now := v.now()
-	return k.confirmed() && k.fails < deadAfter && now.Before(k.desc.Expires) && !now.Before(k.until)
+	return k.confirmed() && !k.visits.dead() && now.Before(k.desc.Expires) && !k.visits.rests(now)
 }
 
-// usable returns the relays that may be used now, in no order.
+// usable returns the relays that are confirmed and well at visits, in no order.
 func (v *view) usable() []wire.Descriptor {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -212,13 +222,28 @@ func (v *view) usable() []wire.Descriptor {
 	return out
 }
 
+// askable returns the super nodes that are well at visits and when asked in
+// another's name, in no order.
+func (v *view) askable() []wire.NodeID {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	now := v.now()
+	var out []wire.NodeID
+	for id, k := range v.relays {
+		if k.desc.Super() && v.usableLocked(k) && !k.asked.dead() && !k.asked.rests(now) {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
 // count returns how many relays are confirmed and not dead, and how many were
 // met.
 func (v *view) count() (confirmed, met int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, k := range v.relays {
-		if k.confirmed() && k.fails < deadAfter {
+		if k.confirmed() && !k.visits.dead() {
 			confirmed++
 		}
 		if k.met {
@@ -234,7 +259,7 @@ func (v *view) sample(n int) []wire.Descriptor {
 	v.mu.Lock()
 	var out []wire.Descriptor
 	for _, k := range v.relays {
-		if k.met && k.fails == 0 && v.usableLocked(k) {
+		if k.met && k.visits.fails == 0 && v.usableLocked(k) {
 			out = append(out, k.desc)
 		}
 	}
@@ -250,7 +275,7 @@ func (v *view) unmet(n int) []wire.NodeID {
 	var out []wire.NodeID
 	now := v.now()
 	for id, k := range v.relays {
-		if !k.met && !now.Before(k.until) {
+		if !k.met && !k.visits.rests(now) {
 			out = append(out, id)
 		}
 	}
@@ -265,7 +290,7 @@ func (v *view) some(n int) []wire.NodeID {
 	var out []wire.NodeID
 	now := v.now()
 	for id, k := range v.relays {
-		if !now.Before(k.until) {
+		if !k.visits.rests(now) {
 			out = append(out, id)
 		}
 	}

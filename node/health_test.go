@@ -1,0 +1,99 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"wanderfs/relay"
+	"wanderfs/relay/wire"
+)
+
+// What happens in this node's own paths changes nothing that others can see: a
+// relay that fails one circuit could else ask around who does not tell of it
+// any more, or asks it nothing, and knows whose the circuit was.
+func TestOwnPathsDoNotShow(t *testing.T) {
+	now := time.Now()
+	v := testView(func() time.Time { return now })
+	d, other := testRelay(1, "10.1.0.1:1", wire.FlagSuper, now), testRelay(2, "10.2.0.1:1", wire.FlagSuper, now)
+	v.add(d, d.Node)
+	v.add(other, other.Node)
+	r := &router{view: v, self: &ownDescriptor{}}
+	shown := func() bool {
+		told := slices.ContainsFunc(v.sample(10), func(x wire.Descriptor) bool { return x.Node == d.Node })
+		kept := slices.ContainsFunc(v.usable(), func(x wire.Descriptor) bool { return x.Node == d.Node })
+		asked := slices.Contains(r.viewed([32]byte{}).first(8), d.Node)
+		if told != kept || told != asked {
+			t.Fatalf("told %v, kept %v, asked %v", told, kept, asked)
+		}
+		return told
+	}
+	b := newPaths(&relay.Builder{Network: refusing{}, NetworkName: testNetwork}, v, testChooser(t, v, nil), newHeldRelays(nil, v, nil, nil))
+	for range deadAfter {
+		if _, err := b.through(t.Context(), purposeLookup, []wire.Descriptor{d}, false); err == nil {
+			t.Fatal("built")
+		}
+		if !shown() {
+			t.Fatal("a failure in an own path shows")
+		}
+		now = now.Add(10 * time.Minute)
+		v.alive(other.Node)
+	}
+	if !field(v, d.Node).Dead {
+		t.Error("the choice of hops did not learn of it")
+	}
+	v.failed(d.Node)
+	if shown() {
+		t.Fatal("one that cannot be visited is told of")
+	}
+	v.hopWorked(d.Node) // nor does success
+	if shown() {
+		t.Error("a success in an own path shows")
+	}
+	if field(v, d.Node).Failed {
+		t.Error("the choice of hops did not learn of the success")
+	}
+}
+
+// What others want of this node changes nothing in its choice of relays: who
+// could make it fail at relays that he names would leave it with his own.
+func TestOthersDoNotChangeOwnChoice(t *testing.T) {
+	now := time.Now()
+	v := testView(func() time.Time { return now })
+	d, other := testRelay(1, "10.1.0.1:1", wire.FlagSuper, now), testRelay(2, "10.2.0.1:1", wire.FlagSuper, now)
+	v.add(d, d.Node)
+	v.add(other, other.Node)
+	for range deadAfter {
+		v.askFailed(d.Node)
+		now = now.Add(10 * time.Minute)
+		v.alive(other.Node)
+	}
+	if c := field(v, d.Node); c.Failed || c.Silent || c.Dead || !c.Up {
+		t.Error("index requests of others changed the choice of hops")
+	}
+	if len(v.askable()) != 1 || !v.dead(d.Node) {
+		t.Error("it is asked again though it is dead")
+	}
+	if len(v.usable()) != 2 {
+		t.Error("it is not told of")
+	}
+}
+
+// field gives a relay as the choice of hops sees it.
+func field(v *view, id wire.NodeID) relay.Candidate {
+	for _, c := range v.candidates() {
+		if c.Node == id {
+			return c
+		}
+	}
+	return relay.Candidate{Dead: true}
+}
+
+// refusing is a network in which nobody can be reached.
+type refusing struct{}
+
+func (refusing) Dial(context.Context, wire.Descriptor) (relay.Link, error) {
+	return nil, errors.New("refused")
+}
