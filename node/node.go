@@ -138,7 +138,7 @@ func (n *Node) useNetwork(network string) {
 	n.reads = newReadSessions(n.paths, newLegBook(n.paths.legSource(n.cfg.Hops, n.mesh.t.policy)), n.cfg.SessionLife)
 	find := &finder{
 		network: network, pool: n.lookups, paths: n.paths, own: n.reads,
-		self: n.mesh.t.id, policy: n.mesh.t.policy, hops: n.cfg.Hops,
+		policy: n.mesh.t.policy, hops: n.cfg.Hops,
 	}
 	setup := &publishing{
 		paths: n.paths, view: n.mesh.view, shares: n.mesh.t.shares, effort: max(0, n.cfg.JoinEffort), hops: max(1, n.cfg.Hops-1), life: n.cfg.SessionLife,

@@ -22,7 +22,6 @@ type finder struct {
 	pool    *pool
 	paths   *paths
 	own     *readSessions
-	self    wire.NodeID
 	policy  addrPolicy
 	hops    int // own relays of a reading path
 
@@ -64,8 +63,9 @@ func (f *finder) ask(ctx context.Context, path *ownPath, root chunk.Ref) ([]fetc
 }
 
 // routes turns the sources that verify into routes: the first gateway of
-// every session, then the second of each, and so on. A gateway that is this
-// very node is none: nobody is a relay of his own path.
+// every session, then the second of each, and so on. One that is this very node
+// is as good as any: a session that stands at a few suspects would find out by
+// which of them a reader never comes.
 func (f *finder) routes(root chunk.Ref, found [][]byte) []fetch.Route {
 	now := time.Now()
 	newest := make(map[wire.SessionNumber]wire.Source)
@@ -87,7 +87,7 @@ func (f *finder) routes(root chunk.Ref, found [][]byte) []fetch.Route {
 			if newer, ok := f.paths.view.lookup(g.Node); ok && newer.Issued.After(g.Issued) {
 				g = newer // its onion key may be another by now
 			}
-			if g.Node == f.self || len(f.policy.dialable(g)) == 0 || g.Verify(f.network, now) != nil {
+			if len(f.policy.dialable(g)) == 0 || g.Verify(f.network, now) != nil {
 				continue
 			}
 			ranks[rank] = append(ranks[rank], &route{f: f, root: root, number: num, source: s, gateway: g})

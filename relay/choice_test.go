@@ -192,17 +192,62 @@ func TestChoiceInSmallNetworks(t *testing.T) {
 	}
 }
 
-func TestGatewaysAreNoEntries(t *testing.T) {
+// Gateways stand in public records: what they are must not show who is pinned.
+// So pinned relays are gateways as often as others, though they were measured
+// best, and the path there leads through another entry.
+func TestGatewaysShowNoPins(t *testing.T) {
+	const n, draws = 30, 6000
+	tn := newTown(n)
+	c := tn.chooser(t, 7, nil)
+	entries := firsts(t, tn, c)
+	seconds := make(map[wire.NodeID]bool)
+	for range 100 {
+		seconds[must(t, c, tn.field(), Want{Hops: 3})[1]] = true
+	}
+	if len(entries) != 2 || len(seconds) != 4 {
+		t.Fatalf("got %d entries and %d second relays", len(entries), len(seconds))
+	}
+	for i := range tn.cs {
+		tn.cs[i].Rate = 1e6
+		if id := tn.cs[i].Node; entries[id] || seconds[id] {
+			tn.cs[i].Rate = 1e8
+		}
+	}
+	f := tn.field()
+	drawn := make(map[wire.NodeID]int)
+	for range draws {
+		hops := must(t, c, f, Want{Hops: 3, Gateway: true})
+		if !tn.of(hops[2]).Super || !entries[hops[0]] || !seconds[hops[1]] {
+			t.Fatal("the gateway is no super node, or the way there not pinned")
+		}
+		drawn[hops[2]]++
+	}
+	for _, r := range tn.cs {
+		if got, want := drawn[r.Node], draws/n; got < want*3/4 || got > want*5/4 { // 14 apart is one standard deviation
+			t.Errorf("a relay (entry %v, second %v) was the gateway %d times, want about %d", entries[r.Node], seconds[r.Node], got, want)
+		}
+	}
+}
+
+// Where only one entry is left, a gateway is not drawn that could not be
+// reached through it.
+func TestGatewayLeavesAnEntry(t *testing.T) {
 	tn := newTown(30)
 	for seed := range uint64(20) {
-		c, f := tn.chooser(t, seed, nil), tn.field()
+		c := tn.chooser(t, seed, nil)
 		entries := firsts(t, tn, c)
+		var down wire.NodeID
+		for id := range entries {
+			down = id
+		}
+		tn.of(down).Failed = true
+		f := tn.field()
 		for range 100 {
-			hops := must(t, c, f, Want{Hops: 3, Gateway: true})
-			if entries[hops[2]] || !tn.of(hops[2]).Super {
-				t.Fatal("an entry, or no super node, is a gateway")
+			if hops := must(t, c, f, Want{Hops: 3, Gateway: true}); hops[0] == down || entries[hops[2]] {
+				t.Fatal("an entry that is down, or the only one that is up as the gateway")
 			}
 		}
+		tn.of(down).Failed = false
 	}
 }
 

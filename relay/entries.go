@@ -99,36 +99,42 @@ func (c *Chooser) silent(f *Field, id wire.NodeID) bool {
 	return p != nil && p.Silent || c.lost(f, id)
 }
 
-// entry gives a pinned entry that fits.
-func (a *attempt) entry() (*place, error) {
-	var fit []*entry
-	tooNear := false
+// entries gives those that may be used now: of the reserve one, where none else
+// fits what was chosen before.
+func (a *attempt) entries() (fit []*place) {
 	for i, e := range a.c.active() {
 		p := a.f.get(e.Node)
 		if p == nil || p.Dead || p.Failed && !a.needy {
 			continue
 		}
 		if near(p, a.taken) {
-			tooNear = true
 			continue
 		}
 		if i >= a.c.cfg.Entries && len(fit) > 0 {
 			break
 		}
-		fit = append(fit, e)
+		fit = append(fit, p)
 		if i >= a.c.cfg.Entries {
 			break // of those in reserve the first
 		}
 	}
+	return fit
+}
+
+// entry gives a pinned entry that fits.
+func (a *attempt) entry() (*place, error) {
+	fit := a.entries()
 	if len(fit) == 0 {
-		if tooNear {
-			return nil, ErrTooNear
+		for _, e := range a.c.active() {
+			if p := a.f.get(e.Node); p != nil && !p.Dead && (!p.Failed || a.needy) {
+				return nil, ErrTooNear // to what was chosen before
+			}
 		}
 		return nil, ErrEntriesDown
 	}
-	e := fit[a.c.rnd.IntN(len(fit))]
-	e.Used = a.now
-	return a.f.get(e.Node), nil
+	p := fit[a.c.rnd.IntN(len(fit))]
+	a.c.activeEntry(p.Node).Used = a.now
+	return p, nil
 }
 
 // tendEntries retires, replaces and draws entries where it is time.

@@ -185,6 +185,30 @@ func (f *Field) pick(r *rand.Rand, fits func(*place) bool) *place {
 	return f.within(r, left[min(sort.SearchFloat64s(sums, r.Float64()*sum), len(left)-1)], fits)
 }
 
+// pickEven chooses a neighbourhood and then one of its candidates that fit,
+// whatever was measured of them; nil when there is none.
+func (f *Field) pickEven(r *rand.Rand, fits func(*place) bool) *place {
+	var chosen *place
+	hoods := 0
+	for _, a := range f.hoods {
+		var here *place
+		members := 0
+		for _, i := range a.members {
+			if p := &f.all[i]; fits(p) {
+				if members++; r.IntN(members) == 0 { // each with the same odds
+					here = p
+				}
+			}
+		}
+		if here != nil {
+			if hoods++; r.IntN(hoods) == 0 {
+				chosen = here
+			}
+		}
+	}
+	return chosen
+}
+
 // within chooses a fitting member of a neighbourhood by weight.
 func (f *Field) within(r *rand.Rand, hood int, fits func(*place) bool) *place {
 	var chosen *place
