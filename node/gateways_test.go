@@ -176,7 +176,7 @@ func TestNeverItself(t *testing.T) {
 	if len(rs) != 2 {
 		t.Fatalf("got %d routes, want 2", len(rs))
 	}
-	p, err := n.paths.build(t.Context(), purposeRead, &own, func() ([]wire.Descriptor, error) { return n.mesh.chooser.path(3, false, own) })
+	p, err := n.paths.over(t.Context(), n.reads.legs.of(chunk.Raw([]byte("x"))), own)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -85,7 +85,11 @@ func (c *chooser) choose(w relay.Want) ([]wire.Descriptor, error) {
 	}
 	hops := make([]wire.Descriptor, len(ids))
 	for i, id := range ids {
-		d, ok := c.view.lookup(id)
+		find := c.view.settled
+		if i == 0 { // it sees in any case whose path it is
+			find = c.view.lookup
+		}
+		d, ok := find(id)
 		if !ok {
 			return nil, errLeft
 		}

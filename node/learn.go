@@ -45,7 +45,11 @@ func (v *view) learn(d wire.Descriptor, from source) (met, visit bool) {
 	v.mu.Lock()
 	k := v.relays[d.Node]
 	same := k != nil && sameBytes(k.desc, d)
+	split := v.now().Before(v.split[d.Node])
 	v.mu.Unlock()
+	if split {
+		return false, false
+	}
 	if !same && d.Verify(v.network, v.now()) != nil { // outside the lock: 0.1 ms
 		return false, false
 	}
@@ -58,13 +62,17 @@ func (v *view) learn(d wire.Descriptor, from source) (met, visit bool) {
 		if !direct && v.charged[from.hood] >= maxPerVoucher || !v.roomLocked(d, direct) {
 			return false, false
 		}
-		k = &known{desc: d}
+		k = &known{desc: d, since: v.now()}
 		v.relays[d.Node] = k
 		v.countLocked(d, 1)
 	} else if d.Issued.After(k.desc.Issued) {
 		v.countLocked(k.desc, -1)
 		v.countLocked(d, 1)
-		k.desc = d
+		k.replace(d, v.now())
+	}
+	if k.signs(d, v.now()) > maxVersions {
+		v.splitLocked(k)
+		return false, false
 	}
 	before := k.confirmed()
 	wasMet := k.met

@@ -33,10 +33,10 @@ type legBook struct {
 // called without a lock.
 type legSource struct {
 	choose func(gateway wire.Descriptor) ([]wire.Descriptor, error)
-	hoods  func(wire.Descriptor) []netip.Prefix           // where a relay lives
-	get    func(wire.NodeID) (d wire.Descriptor, ok bool) // as it is now; false if it cannot be used
-	next   func(before, id wire.NodeID) bool              // the one can be reached from the other, as far as is known
-	blame  func(func())                                   // calls its argument soon, unless it is this node that is cut off
+	hoods  func(wire.Descriptor) []netip.Prefix                          // where a relay lives
+	get    func(id wire.NodeID, first bool) (d wire.Descriptor, ok bool) // as it is now, as a path's first hop or a later one; false if it cannot be used
+	next   func(before, id wire.NodeID) bool                             // the one can be reached from the other, as far as is known
+	blame  func(func())                                                  // calls its argument soon, unless it is this node that is cut off
 }
 
 // legs are the relays of own choice of one reading task: rows of them, each
@@ -285,7 +285,7 @@ func (l *legs) borrowLocked(gateway wire.Descriptor) *leg {
 // a relay that cannot be used now, -1 for none.
 func (b *legBook) refresh(hops []wire.Descriptor) int {
 	for i := range hops {
-		d, ok := b.get(hops[i].Node)
+		d, ok := b.get(hops[i].Node, i == 0)
 		if !ok {
 			return i
 		}

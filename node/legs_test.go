@@ -65,7 +65,7 @@ func (w *wood) book() *legBook {
 			}
 			return nil
 		},
-		get: func(id wire.NodeID) (d wire.Descriptor, ok bool) {
+		get: func(id wire.NodeID, _ bool) (d wire.Descriptor, ok bool) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			d.Node = id

@@ -84,7 +84,7 @@ func (f *finder) routes(root chunk.Ref, found [][]byte) []fetch.Route {
 		rand.Shuffle(len(s.Gateways), func(i, j int) { s.Gateways[i], s.Gateways[j] = s.Gateways[j], s.Gateways[i] })
 		rank := 0
 		for _, g := range s.Gateways {
-			if newer, ok := f.paths.view.lookup(g.Node); ok && newer.Issued.After(g.Issued) {
+			if newer, ok := f.paths.view.settled(g.Node); ok && newer.Issued.After(g.Issued) {
 				g = newer // its onion key may be another by now
 			}
 			if len(f.policy.dialable(g)) == 0 || g.Verify(f.network, now) != nil {
@@ -151,8 +151,8 @@ func (b *paths) legSource(hops int, policy addrPolicy) legSource {
 			}
 			return out
 		},
-		get: func(id wire.NodeID) (wire.Descriptor, bool) {
-			if d, ok := b.view.get(id); ok {
+		get: func(id wire.NodeID, first bool) (wire.Descriptor, bool) {
+			if d, ok := b.view.hop(id, first); ok {
 				return d, true
 			}
 			return b.held.get(id)

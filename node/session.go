@@ -218,7 +218,7 @@ func (s *session) source(network string) (wire.Source, bool) {
 			continue
 		}
 		d := g.desc
-		if newer, ok := s.p.view.lookup(d.Node); ok && newer.Issued.After(d.Issued) {
+		if newer, ok := s.p.view.settled(d.Node); ok && newer.Issued.After(d.Issued) {
 			d = newer
 		}
 		if time.Now().Before(d.Expires) {

@@ -29,12 +29,13 @@ type view struct {
 	now     func() time.Time
 
 	mu      sync.Mutex
-	relays  map[wire.NodeID]*known // guarded by mu
-	charged map[relay.Hood]int     // relays not met, by who vouches for them; guarded by mu
-	hoods   map[netip.Prefix]int   // relays by neighbourhood; guarded by mu
-	changed chan struct{}          // closed and replaced when a relay becomes usable or is lost; guarded by mu
-	dirty   bool                   // since the last save; guarded by mu
-	heard   time.Time              // when anybody answered last; guarded by mu
+	relays  map[wire.NodeID]*known    // guarded by mu
+	charged map[relay.Hood]int        // relays not met, by who vouches for them; guarded by mu
+	hoods   map[netip.Prefix]int      // relays by neighbourhood; guarded by mu
+	changed chan struct{}             // closed and replaced when a relay becomes usable or is lost; guarded by mu
+	split   map[wire.NodeID]time.Time // signed too many descriptors; not believed until then; guarded by mu
+	dirty   bool                      // since the last save; guarded by mu
+	heard   time.Time                 // when anybody answered last; guarded by mu
 }
 
 // known is one relay of the view.
@@ -46,6 +47,10 @@ type known struct {
 	rate     float64      // bytes a second measured through it; 0: not measured
 
 	own, visits, asked health
+
+	before   *wire.Descriptor // what desc replaced, while it is used still; nil: nothing
+	since    time.Time        // desc is known
+	versions []signed         // descriptors seen of late
 }
 
 func newView(self wire.NodeID, network string, p addrPolicy, now func() time.Time) *view {
@@ -55,7 +60,7 @@ func newView(self wire.NodeID, network string, p addrPolicy, now func() time.Tim
 	return &view{
 		self: self, network: network, policy: p, now: now,
 		relays: make(map[wire.NodeID]*known), charged: make(map[relay.Hood]int),
-		hoods: make(map[netip.Prefix]int), changed: make(chan struct{}),
+		hoods: make(map[netip.Prefix]int), changed: make(chan struct{}), split: make(map[wire.NodeID]time.Time),
 	}
 }
 
@@ -88,6 +93,11 @@ func (v *view) expire() {
 		if !now.Before(k.desc.Expires) {
 			lost = lost || k.confirmed()
 			v.dropLocked(id, k)
+		}
+	}
+	for id, until := range v.split {
+		if !now.Before(until) {
+			delete(v.split, id)
 		}
 	}
 	if lost {
@@ -297,6 +307,21 @@ func (v *view) some(n int) []wire.NodeID {
 	v.mu.Unlock()
 	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
 	return out[:min(n, len(out))]
+}
+
+// hop returns the descriptor of id for a path of this node's own, as the first
+// hop or a later one; false when it cannot be used now.
+func (v *view) hop(id wire.NodeID, first bool) (wire.Descriptor, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	k, now := v.relays[id], v.now()
+	if k == nil || !k.confirmed() || k.own.dead() || k.own.rests(now) || !now.Before(k.desc.Expires) {
+		return wire.Descriptor{}, false
+	}
+	if first {
+		return k.desc, true
+	}
+	return v.settledLocked(k), true
 }
 
 // lookup returns the descriptor of id, confirmed or not.

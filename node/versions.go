@@ -1,0 +1,102 @@
+package node
+
+import (
+	"time"
+
+	"wanderfs/relay/wire"
+)
+
+// A relay may give each node that asks another descriptor, with an onion key of
+// its own for each: then it knows by the key of a set-up packet who built the
+// path, wherever on it it stands; and in a group record its descriptor names the
+// publisher. There is nobody here on whose word all nodes have the same list.
+// Instead
+//
+//   - who talks to a relay tells others what it said (view.sample), and the
+//     newest descriptor is the one that is passed on, so that soon all have it;
+//   - a node builds with a new one only after it has known it for adoptAfter,
+//     and with the one before until then. It is told to others meanwhile;
+//   - of whom more than maxVersions are seen within versionsFor, nothing is
+//     believed for that long. An honest relay has one an hour, and one more each
+//     time when it starts or its addresses change.
+const (
+	adoptAfter  = 10 * time.Minute // ours
+	maxVersions = 12               // ours
+	versionsFor = 2 * time.Hour    // wire.OnionLife: how long a descriptor is of use
+	maxSplit    = 4096             // such relays remembered; ours
+	nearEnd     = time.Minute      // before its end a descriptor is not built with; ours
+)
+
+// signed is one descriptor of a relay, and when it was seen first.
+type signed struct {
+	sig [16]byte
+	at  time.Time
+}
+
+// replace takes a newer descriptor. Where the present one is new itself, the
+// one before stays in use: else two in a row would get the second believed.
+func (k *known) replace(d wire.Descriptor, now time.Time) {
+	if k.before == nil || now.Sub(k.since) >= adoptAfter {
+		old := k.desc
+		k.before = &old
+	}
+	k.desc, k.since = d, now
+}
+
+// signs takes down that the relay signed d, and returns how many descriptors it
+// signed of late.
+func (k *known) signs(d wire.Descriptor, now time.Time) int {
+	sig := [16]byte(d.Sig[:])
+	kept := k.versions[:0]
+	found := false
+	for _, s := range k.versions {
+		if now.Sub(s.at) < versionsFor {
+			kept = append(kept, s)
+			found = found || s.sig == sig
+		}
+	}
+	if !found {
+		kept = append(kept, signed{sig, now})
+	}
+	k.versions = kept
+	return len(kept)
+}
+
+// splitLocked forgets a relay that signs too much, and remembers that.
+func (v *view) splitLocked(k *known) {
+	id := k.desc.Node
+	usable := k.confirmed()
+	v.dropLocked(id, k)
+	if len(v.split) >= maxSplit {
+		for old := range v.split { // any one
+			delete(v.split, old)
+			break
+		}
+	}
+	v.split[id] = v.now().Add(versionsFor)
+	if usable {
+		v.signalLocked()
+	}
+}
+
+// settled returns the descriptor of id to build paths with.
+func (v *view) settled(id wire.NodeID) (wire.Descriptor, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	k := v.relays[id]
+	if k == nil {
+		return wire.Descriptor{}, false
+	}
+	return v.settledLocked(k), true
+}
+
+func (v *view) settledLocked(k *known) wire.Descriptor {
+	now := v.now()
+	if k.before != nil && (now.Sub(k.since) >= adoptAfter || !now.Add(nearEnd).Before(k.before.Expires)) {
+		k.before = nil
+	}
+	if k.before != nil {
+		return *k.before
+	}
+	return k.desc
+}
