@@ -153,7 +153,7 @@ func (c *Conn) arrive(f *frame) error {
 		f.free()
 		return nil
 	}
-	if !c.ready || c.ended || (f.h.Cmd == wire.CmdData && c.ahead == 0) {
+	if !c.ready || c.ended || (f.h.Cmd == wire.CmdData && c.ahead == 0) || c.crowdedLocked() {
 		c.mu.Unlock()
 		f.free()
 		if c.joined != nil {
@@ -170,7 +170,7 @@ func (c *Conn) arrive(f *frame) error {
 	} else {
 		c.ended = true
 	}
-	c.q.push(f)
+	c.keepLocked(f)
 	poke(c.readable)
 	return nil
 }
@@ -269,7 +269,9 @@ func (c *Conn) Close() error {
 	c.fail(ErrClosed) // writers that wait leave
 	c.mu.Lock()
 	reset := !c.gone && !eof
-	c.q.drop()
+	for f := c.popLocked(); f != nil; f = c.popLocked() {
+		f.free()
+	}
 	c.mu.Unlock()
 	c.leave()
 	c.reading <- struct{}{}

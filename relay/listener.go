@@ -99,7 +99,7 @@ func (p *Path) opened(f *frame) error {
 		return errProtocol
 	}
 	p.newest = id
-	full := len(l.queue) == cap(l.queue) // only this goroutine fills it
+	full := len(l.queue) == cap(l.queue) || len(p.streams) >= maxOpened // only this goroutine fills it
 	select {
 	case <-l.done:
 		full = true

@@ -46,6 +46,7 @@ type Path struct {
 	nIn      atomic.Uint64
 	nOut     atomic.Uint64
 	refusing atomic.Int32 // goroutines of refuse
+	arrived  atomic.Int64 // cells of its streams that wait to be read
 }
 
 // receiver is a stream of a path as the reading goroutine sees it.

@@ -75,7 +75,7 @@ func (c *Conn) next() error {
 func (c *Conn) await() (*frame, error) {
 	for {
 		c.mu.Lock()
-		f, err := c.q.pop(), c.err
+		f, err := c.popLocked(), c.err
 		c.mu.Unlock()
 		if f != nil {
 			return f, nil
