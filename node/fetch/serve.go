@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -29,12 +30,18 @@ type Server struct {
 	Requests int           // gets waiting in a connection; default 1024
 	Ahead    int           // blocks loaded ahead in a connection; default 4
 	Loads    int           // blocks being loaded at once by all connections; default 16
+	Held     int           // blocks in memory for all connections; default 64
 	Miss     time.Duration // when "not held" is said, after the request came; default 50 ms
 	Patience time.Duration // a reader that takes nothing for so long is left; default 2 min
 
 	once  sync.Once
 	loads *semaphore.Weighted // first come, first served
+	held  *held
 }
+
+// errStalledReader says that a reader takes nothing while others wait for the
+// memory that it keeps.
+var errStalledReader = errors.New("reader takes nothing")
 
 // Serve serves blocks of b on conn until conn or ctx ends, and closes conn.
 // first holds the bytes that came with the handshake: they stand before those
@@ -58,7 +65,9 @@ func (s *Server) ServeUntil(ctx context.Context, conn io.ReadWriteCloser, first 
 		s.Loads = orDefault(s.Loads, 16)
 		s.Miss = orDefault(s.Miss, 50*time.Millisecond)
 		s.Patience = orDefault(s.Patience, 2*time.Minute)
+		s.Held = orDefault(s.Held, 64)
 		s.loads = semaphore.NewWeighted(int64(s.Loads))
+		s.held = newHeld(s.Held)
 	})
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -70,7 +79,10 @@ func (s *Server) ServeUntil(ctx context.Context, conn io.ReadWriteCloser, first 
 		jobs:   make(chan *job, s.Requests),
 		loaded: make(chan *job, s.Ahead),
 		slots:  make(chan struct{}, s.Ahead),
+		end:    cancel,
 	}
+	s.held.join(v)
+	defer s.held.leave(v)
 	// Closing the connection is what ends a blocked Read or Write.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
@@ -116,6 +128,10 @@ type serving struct {
 	jobs   chan *job       // closed by read
 	loaded chan *job       // closed by load
 	slots  chan struct{}   // one for each block in memory
+
+	kept    atomic.Int64            // of Server.held
+	writing atomic.Int64            // when the write that waits began, in Unix nanoseconds; 0: none
+	end     context.CancelCauseFunc // ends the connection
 }
 
 // job is one get on its way through a serving.
@@ -213,7 +229,11 @@ func (v *serving) load(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
+			if v.held.take(ctx) != nil {
+				return
+			}
 			l := &loading{ref: j.Ref, jobs: 1, done: make(chan struct{})}
+			v.kept.Add(1)
 			last, j.block = l, l
 			wg.Go(func() {
 				defer close(l.done)
@@ -239,7 +259,7 @@ func (v *serving) load(ctx context.Context) {
 func (v *serving) write(ctx context.Context) error {
 	// Headers and small ranges share writes; the greater part of a block goes
 	// to the connection without a copy.
-	out := bufio.NewWriterSize(&patientWriter{v.conn, v.Patience}, 64<<10)
+	out := bufio.NewWriterSize(&patientWriter{v.conn, v.Patience, &v.writing}, 64<<10)
 	var h [AnswerSize]byte
 	for {
 		var j *job
@@ -358,6 +378,8 @@ func (v *serving) release(j *job) {
 	v.mu.Unlock()
 	if last {
 		<-v.slots
+		v.kept.Add(-1)
+		v.held.give()
 	}
 }
 
@@ -366,16 +388,19 @@ func (v *serving) release(j *job) {
 type patientWriter struct {
 	w        io.Writer
 	patience time.Duration
+	since    *atomic.Int64 // see serving.writing
 }
 
 func (w *patientWriter) Write(p []byte) (int, error) {
 	d, ok := w.w.(interface{ SetWriteDeadline(time.Time) error })
-	if !ok {
-		return w.w.Write(p)
-	}
+	defer w.since.Store(0)
 	n := 0
 	for n < len(p) {
-		_ = d.SetWriteDeadline(time.Now().Add(w.patience)) // best effort: ctx ends it anyway
+		now := time.Now()
+		w.since.Store(now.UnixNano())
+		if ok {
+			_ = d.SetWriteDeadline(now.Add(w.patience)) // best effort: ctx ends it anyway
+		}
 		m, err := w.w.Write(p[n:min(len(p), n+256<<10)])
 		n += m
 		if err != nil {
