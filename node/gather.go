@@ -36,7 +36,7 @@ type gather struct {
 }
 
 func newGather(c net.Conn) *gather {
-	g := &gather{Conn: c}
+	g := &gather{Conn: newRawConn(c)}
 	g.change = sync.NewCond(&g.mu)
 	return g
 }
