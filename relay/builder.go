@@ -47,7 +47,7 @@ type Builder struct {
 	Network     Network
 	NetworkName string        // "main"
 	Log         *slog.Logger  // nil is silence
-	HopTimeout  time.Duration // for a set-up; half of it for the first hop to take the packet; 10 s
+	HopTimeout  time.Duration // for a set-up, at most and no less than three quarters of it; half of it for the first hop to take the packet; 10 s, as relays' Limits.SetUp, or it shows who builds
 	Turn        time.Duration // how long a path's keys are used before the next ones; 10 min, no less than relays' Limits.Turn
 	Quiet       time.Duration // how long nothing may arrive while something should, before the far end is asked for a sign of life; 400 ms
 	Dead        time.Duration // how long that sign may take, at least; longer on slow paths; 1.4 s
@@ -132,7 +132,7 @@ func (p *Path) build(ctx context.Context, hops []wire.Descriptor) (int, error) {
 	stop := context.AfterFunc(ctx, func() { l.Reset() })
 	defer stop()
 	sent := time.Now()
-	b, err := deliver(l, packet, soon, time.Now().Add(p.b.HopTimeout+p.b.HopTimeout/4))
+	b, err := deliver(l, packet, soon, time.Now().Add(patience(p.b.HopTimeout)))
 	if err != nil {
 		return 0, err
 	}

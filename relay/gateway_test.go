@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
+	"io"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,8 +39,30 @@ func (l *lone) Dial(context.Context, wire.Descriptor) (Link, error) {
 // pipe makes a link to a node from another.
 func pipe(to, from wire.NodeID) (a, b Link) {
 	x, y := net.Pipe()
-	return pipeLink{x, to}, pipeLink{y, from}
+	var reset atomic.Bool
+	return resetLink{pipeLink{x, to}, &reset}, resetLink{pipeLink{y, from}, &reset}
 }
+
+// resetLink tells a reset from an end, at both ends.
+type resetLink struct {
+	pipeLink
+	reset *atomic.Bool
+}
+
+func (l resetLink) Reset() error {
+	l.reset.Store(true)
+	return l.Close()
+}
+
+func (l resetLink) Read(b []byte) (int, error) {
+	n, err := l.pipeLink.Read(b)
+	if err == io.EOF && l.reset.Load() {
+		err = errReset
+	}
+	return n, err
+}
+
+var errReset = errors.New("link was reset")
 
 func newLone(t *testing.T) *lone {
 	t.Helper()

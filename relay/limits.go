@@ -30,7 +30,7 @@ type Limits struct {
 	DialsPer    int           // the same, for one neighbour; 64
 	Workers     int           // handshakes computed at a time; half of the processors
 	Hello       time.Duration // until the first frame is there; 5 s
-	SetUp       time.Duration // from the next relay's taking a set-up to its reply; half of that to dial it and be taken; 10 s
+	SetUp       time.Duration // from the end of the dial to the next relay's reply, at most and no less than three quarters of it; half of that to dial it and be taken; 10 s
 	Turn        time.Duration // how old a circuit's keys are at least when its builder may change them; 1 min
 
 	// How long.

@@ -38,15 +38,19 @@ func TestMuteNextHop(t *testing.T) {
 			start := time.Now()
 			_, err := (&Builder{Network: a}).Build(context.Background(), []wire.Descriptor{a.d, b.d})
 			var hop *HopError
-			if !errors.As(err, &hop) || hop.Index != 1 || !errors.Is(err, ErrFailed) {
+			failed := errors.As(err, &hop) && hop.Index == 1 && errors.Is(err, ErrFailed)
+			if taken && errors.As(err, &hop) && hop.Index == 0 {
+				failed = errors.Is(err, ErrNoReply) // the builder gave up before the relay did
+			}
+			if !failed {
 				t.Errorf("taken %v: got %v", taken, err)
 			}
-			want := 5 * time.Second
+			least, most := 5*time.Second, 5*time.Second
 			if taken {
-				want = 10 * time.Second
+				least, most = 7500*time.Millisecond, 10*time.Second
 			}
-			if got := time.Since(start); got != want {
-				t.Errorf("taken %v: known after %v, want %v", taken, got, want)
+			if got := time.Since(start); got < least || got > most {
+				t.Errorf("taken %v: known after %v, want %v to %v", taken, got, least, most)
 			}
 			a.r.Close()
 			b.r.Close()

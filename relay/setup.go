@@ -2,8 +2,11 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"os"
 	"time"
 
 	"wanderfs/relay/wire"
@@ -17,7 +20,7 @@ import (
 //	  |<-- TAKEN ----|  opened with the onion key, not seen before
 //	  |              |--- SETUP --->|
 //	  |              |<-- TAKEN ----|  or it counts as dead, after half of Limits.SetUp
-//	  |              |<-- REPLY ----|  or as failed, after Limits.SetUp
+//	  |              |<-- REPLY ----|  or as failed, after 3/4 to all of Limits.SetUp
 //	  |<-- REPLY ----|
 //
 // If the next relay cannot be had the reply says so, to the builder alone, and
@@ -37,7 +40,11 @@ func (c *circuit) setUp() (middle bool, err error) {
 	var l Link
 	var reply []byte
 	if !s.Last {
+		stop := c.heed()
 		l, reply, status = c.goOn(s)
+		if err := stop(); err != nil {
+			return false, err
+		}
 	}
 	b, err := s.Reply(status, reply)
 	if err != nil {
@@ -74,6 +81,40 @@ func (c *circuit) take() (*wire.Setup, error) {
 	return s, err
 }
 
+// heed ends the circuit if the one before leaves while the next relay is
+// waited for, until stop is called: a builder who gives up shows so at every
+// relay at once, and not at the first alone. Nothing may come before REPLY.
+func (c *circuit) heed() (stop func() error) {
+	gone := make(chan error, 1)
+	c.wg.Go(func() {
+		n, err := c.prev.Read(make([]byte, 1))
+		switch {
+		case n > 0:
+			err = errProtocol
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			err = nil
+		}
+		if err != nil {
+			c.end(err)
+		}
+		gone <- err
+	})
+	return func() error {
+		c.prev.SetReadDeadline(time.Unix(1, 0))
+		err := <-gone
+		c.prev.SetReadDeadline(time.Time{})
+		return err
+	}
+}
+
+// patience is how long a reply is waited for, by relays and builders alike: if
+// it were the same for all, or a builder's another, who keeps a reply back
+// could tell the one before him by it, and the blame would always fall on the
+// same hop. SPEC.md §6.3
+func patience(most time.Duration) time.Duration {
+	return most - rand.N(most/4+1)
+}
+
 // goOn dials the next relay, and carries the packet there and the reply back.
 // The link is attached to the circuit; without it, the status says why.
 func (c *circuit) goOn(s *wire.Setup) (Link, []byte, wire.Status) {
@@ -97,7 +138,7 @@ func (c *circuit) goOn(s *wire.Setup) (Link, []byte, wire.Status) {
 		l.Reset()
 		return nil, nil, wire.StatusFailed
 	}
-	b, err := deliver(l, s.Packet, soon, time.Now().Add(r.limits.SetUp))
+	b, err := deliver(l, s.Packet, soon, time.Now().Add(patience(r.limits.SetUp)))
 	s.Packet = nil
 	if err != nil {
 		l.Reset()
