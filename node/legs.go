@@ -172,24 +172,55 @@ func (l *legs) idleLocked() (idle *leg) {
 	return idle
 }
 
-// drawLocked adds a row, where possible over an entry that no other row has: so
-// the loss of one leaves a path.
+// drawLocked adds a row, where possible of relays that no other row has: so the
+// loss of one leaves a path.
 func (l *legs) drawLocked(gateway wire.Descriptor) (*leg, error) {
 	r := &leg{broken: -1}
 	l.rows = append(l.rows, r) // others see that it is coming
-	var entries []wire.NodeID
+	var others []wire.Descriptor
 	for _, o := range l.rows {
-		if o.hops != nil {
-			entries = append(entries, o.hops[0].Node)
-		}
+		others = append(others, o.hops...)
 	}
-	hops, err := l.chooseLocked(gateway, func(hops []wire.Descriptor) bool { return !slices.Contains(entries, hops[0].Node) })
+	l.book.mu.Unlock()
+	hops, err := leastShared(others, func() ([]wire.Descriptor, error) { return l.book.choose(gateway) })
+	l.book.mu.Lock()
 	if err != nil {
 		l.rows = slices.DeleteFunc(l.rows, func(o *leg) bool { return o == r })
 		return nil, err
 	}
 	l.setLocked(r, hops)
 	return r, nil
+}
+
+// leastShared makes choices until one has no relay of others, and gives the one
+// that has the fewest of them: an entry that is shared counts most, since there
+// are only two.
+func leastShared(others []wire.Descriptor, choose func() ([]wire.Descriptor, error)) (best []wire.Descriptor, err error) {
+	least := 0
+	for range legDraws {
+		hops, err := choose()
+		if err != nil {
+			if best != nil {
+				return best, nil
+			}
+			return nil, err
+		}
+		shared := 0
+		for i, h := range hops {
+			for _, o := range others {
+				if o.Node == h.Node {
+					shared += 1 + len(hops)/(i+1)
+				}
+			}
+		}
+		if best == nil || shared < least {
+			best, least = hops, shared
+		}
+		if shared == 0 {
+			break
+		}
+	}
+	return best, nil
 }
 
 // mendLocked replaces the relay of an idle row that cannot be used, and no

@@ -64,6 +64,7 @@ type serveFunc func(ctx context.Context, c *relay.Conn, leave <-chan struct{})
 // gateway is where a session listens, or is about to.
 type gateway struct {
 	desc  wire.Descriptor
+	hops  []wire.Descriptor // to it, itself the last
 	path  *ownPath
 	ready bool
 }
@@ -190,21 +191,26 @@ func (s *session) farewell(ctx context.Context) <-chan struct{} {
 	return leave
 }
 
-// choose chooses a path whose gateway none of the session's other paths has.
+// choose chooses a path whose gateway none of the session's other paths has,
+// and as few of their relays as possible: one that is lost should not take all
+// of the session's gateways with it.
 func (s *session) choose(slot int) ([]wire.Descriptor, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var others []wire.Descriptor
+	var others, relays []wire.Descriptor
 	for i, g := range s.gateways {
 		if i != slot && g != nil {
 			others = append(others, g.desc)
+			relays = append(relays, g.hops...)
 		}
 	}
-	hops, err := s.p.paths.chooser.path(s.p.hops+1, true, others...)
+	hops, err := leastShared(relays, func() ([]wire.Descriptor, error) {
+		return s.p.paths.chooser.path(s.p.hops+1, true, others...)
+	})
 	if err != nil {
 		return nil, err
 	}
-	s.gateways[slot] = &gateway{desc: hops[len(hops)-1]}
+	s.gateways[slot] = &gateway{desc: hops[len(hops)-1], hops: hops}
 	return hops, nil
 }
 

@@ -79,6 +79,10 @@ func (c *Conn) allow() {
 	c.ready, c.ahead = true, wire.InitialWindow
 }
 
+// RoundTrip is how long the handshake took, end to end and its work included,
+// at most 2 s; 0 on a session's side.
+func (c *Conn) RoundTrip() time.Duration { return c.rtt }
+
 // First gives the bytes that came with the reader's first message; nil on the
 // reader's own side.
 func (c *Conn) First() []byte { return c.first }

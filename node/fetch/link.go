@@ -203,6 +203,9 @@ func (l *link) run(route Route, first []byte) {
 		return
 	}
 	l.state = live
+	if c, ok := conn.(Measured); ok {
+		l.rtt = c.RoundTrip()
+	}
 	now := time.Now()
 	l.liveAt = now
 	l.since.Store(now.UnixNano())
@@ -229,6 +232,11 @@ func (l *link) run(route Route, first []byte) {
 	l.cancel()
 	conn.Close()
 	wg.Wait()
+}
+
+// Measured is a connection that knows its round trip from the beginning.
+type Measured interface {
+	RoundTrip() time.Duration // 0: not yet
 }
 
 // Fallible is a connection that wants to know, before it is closed, that it was

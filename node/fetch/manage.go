@@ -237,8 +237,9 @@ func (t *Task) routesLocked(now time.Time) {
 		}
 	}
 	working := 0
+	doubtful := !t.othersLocked(nil)
 	for _, l := range t.links {
-		slow := l.leaving || l.silent || l.bypassed || l.state == dialing && now.Sub(l.dialAt) > dialSlow
+		slow := l.leaving || doubtful && l.state == live && l.longSuspect(now) || l.silent || l.bypassed || l.state == dialing && now.Sub(l.dialAt) > dialSlow
 		if !slow && (starved == nil || !starved.absent[l.session]) {
 			working++
 		}

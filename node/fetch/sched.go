@@ -63,6 +63,7 @@ type part struct {
 	reqs   []*req // outstanding
 	done   bool
 	dead   bool // its fetch needs it no more
+	late   bool // it did not come from a route in doubt; who has proven himself is asked
 	buf    *buffer
 	from   wire.SessionNumber
 }
@@ -197,7 +198,7 @@ func (t *Task) pickLocked(f *fetch, p *part, slack time.Duration) *link {
 		}
 		e := l.eta(size)
 		// What was in doubt goes to who has proven itself.
-		if f.whole && !l.proven || l.suspect {
+		if (f.whole || p.late) && !l.proven || l.suspect {
 			e += time.Second
 		}
 		if !found || e < soonest {

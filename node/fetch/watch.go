@@ -55,6 +55,7 @@ func (t *Task) watchLocked(now time.Time) {
 		t.f.cfg.Log.Debug("route is silent", "requests", len(l.queue))
 		l.bypassed = true
 		for _, q := range l.queue {
+			q.p.late = true
 			t.takeBackLocked(q)
 		}
 		if t.placesLocked() >= t.f.cfg.Routes {
@@ -67,6 +68,7 @@ func (t *Task) watchLocked(now time.Time) {
 				continue
 			}
 			q := p.reqs[0]
+			p.late = p.late || q.l.suspect
 			l := t.pickLocked(f, p, 0)
 			if l == nil {
 				continue
@@ -84,6 +86,13 @@ func (t *Task) watchLocked(now time.Time) {
 		}
 	}
 	t.flushLocked()
+}
+
+// longSuspect reports whether nothing has come for so long that another route
+// is opened to find out, if there is none beyond doubt: sooner than this one is
+// given up.
+func (l *link) longSuspect(now time.Time) bool {
+	return l.suspect && len(l.queue) > 0 && now.Sub(later(time.Unix(0, l.since.Load()), l.queue[0].sent.Add(min(l.trip(), maxTrip)))) > l.t.f.cfg.Frozen/3+min(l.trip(), time.Second)/4
 }
 
 // othersLocked reports whether another route than l works.
@@ -138,7 +147,7 @@ func (l *link) makeWay() {
 	if l.state != live || l.rate == 0 || l.t.f.cfg.unwatched {
 		return
 	}
-	coming := int64(l.rate * l.rtt.Seconds())
+	coming := int64(l.rate * l.rtt.Seconds() / 2) // what is sent before the publisher hears of it
 	for _, q := range append([]*req(nil), l.queue...) {
 		if coming -= q.size; coming < 0 && !q.begun && !q.cancelled && q.f.demand == 0 {
 			l.t.takeBackLocked(q)

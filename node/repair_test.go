@@ -1,0 +1,106 @@
+package node
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"wanderfs/node/fetch"
+	"wanderfs/relay/relaytest"
+	"wanderfs/relay/wire"
+)
+
+// What a reader may wait when a relay of a way in use fails, over seven links of
+// 50 ms: a round trip of 0.75 s passes until anything is overdue, half a second
+// until that is noticed, and a round trip until the bytes come by another way.
+const (
+	repairSoon   = 2500 * time.Millisecond // in most cases, if another way is in use that does not lead over that relay
+	repairBeside = 3500 * time.Millisecond // in all of these
+	repairAlone  = 6 * time.Second         // if none is: a path must be built
+)
+
+// startTrips is how many round trips a new connection takes: TCP, TLS,
+// multiplexer, identify.
+const startTrips = 4
+
+// positions of a way: reader, r1, r2, r3, gateway, p2, p1, publisher.
+var positions = []string{"r1", "r2", "r3", "gateway", "p2", "p1"}
+
+// TestRepair: each relay of a way in use dies or freezes, early in a read, while
+// windows grow, or later. The read goes on over another way, all bytes are
+// right, and the reader's paths afterwards have the relays of before but for
+// the one that failed.
+func TestRepair(t *testing.T) {
+	const size = 16 << 20
+	content := newBlocks(t, size)
+	cases, late := 0, 0
+	for _, at := range []int{1 << 20, size / 2} {
+		for _, how := range []string{"dies", "freezes"} {
+			for k, name := range positions {
+				t.Run(fmt.Sprintf("%s %s after %d MiB", name, how, at>>20), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						if cases++; repair(t, content, at, how, k) {
+							late++
+						}
+					})
+				})
+			}
+		}
+	}
+	if late > cases/8 {
+		t.Errorf("in %d of %d cases a read waited for more than %v", late, cases, repairSoon)
+	}
+}
+
+// repair reports whether a read waited for long though another way was in use.
+func repair(t *testing.T, content *blocks, at int, how string, k int) (late bool) {
+	w := newWhole(t, relaytest.Config{Relays: 48, Latency: 50 * time.Millisecond, Rate: 4_000_000, Connect: startTrips}, content, 3, fetch.Config{})
+	defer w.Close()
+	var bad wire.NodeID
+	var rows [][]wire.Descriptor
+	beside := false
+	before, after, err := w.readAll(at, func() {
+		ways := w.ways()
+		if len(ways) == 0 || len(ways[0]) != len(positions) {
+			t.Errorf("%d ways in use", len(ways))
+			return
+		}
+		bad = ways[0][k].Node
+		for _, o := range ways[1:] {
+			beside = beside || !leadsOver(o, bad)
+		}
+		rows = w.rows()
+		if how == "dies" {
+			w.net.Kill(w.index[bad])
+		} else {
+			w.net.Freeze(w.index[bad])
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	most := repairAlone
+	if beside {
+		most = repairBeside
+	}
+	if after > most {
+		t.Errorf("a read waited %v, want at most %v", after, most)
+	}
+	for i, row := range w.rows() {
+		if i < len(rows) {
+			for _, p := range replaced(rows[i], row) {
+				if id := rows[i][p].Node; id != bad && !w.gateway(id) { // no gateway of its own way
+					t.Errorf("relay %d of row %d was replaced and had not failed", p, i)
+				}
+			}
+		}
+	}
+	t.Logf("longest wait %v, after the fault %v; another way: %v", before.Round(time.Millisecond), after.Round(time.Millisecond), beside)
+	return beside && after > repairSoon
+}
+
+func leadsOver(hops []wire.Descriptor, id wire.NodeID) bool {
+	return slices.ContainsFunc(hops, func(d wire.Descriptor) bool { return d.Node == id })
+}

@@ -1,0 +1,222 @@
+package node
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"wanderfs/cache/chunk"
+	"wanderfs/node/fetch"
+	"wanderfs/relay"
+	"wanderfs/relay/relaytest"
+	"wanderfs/relay/wire"
+)
+
+// whole is a reader and a publisher, with all that a node does between the
+// index and the reader's bytes, in a network of relays over in-memory links:
+// rows of relays, paths, sessions, standing gateways, requests. It is to be
+// used in a synctest bubble.
+type whole struct {
+	t       *testing.T
+	net     *relaytest.Net
+	index   map[wire.NodeID]int
+	book    *blocks
+	pub     *session
+	pubs    *paths
+	find    *finder
+	fetch   *fetch.Fetcher
+	closers []func()
+}
+
+// blocks are a file's. It is a fetch.Blocks and a chunk.Sink.
+type blocks struct {
+	root chunk.Ref
+	data []byte
+	m    map[chunk.Ref][]byte
+}
+
+func newBlocks(t *testing.T, size int) *blocks {
+	t.Helper()
+	b := &blocks{data: make([]byte, size), m: make(map[chunk.Ref][]byte)}
+	_, _ = rand.NewChaCha8([32]byte{7}).Read(b.data)
+	e, err := chunk.ImportFile(t.Context(), bytes.NewReader(b.data), int64(size), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.root = e.Ref
+	return b
+}
+
+// Node implements chunk's sink.
+func (b *blocks) Node(r chunk.Ref, p []byte) error { b.m[r] = bytes.Clone(p); return nil }
+
+// Leaf implements chunk's sink.
+func (b *blocks) Leaf(r chunk.Ref, off, n int64) error { b.m[r] = b.data[off : off+n]; return nil }
+
+// Block implements fetch.Blocks.
+func (b *blocks) Block(_ context.Context, r chunk.Ref) ([]byte, error) {
+	if p, ok := b.m[r]; ok {
+		return p, nil
+	}
+	return nil, errors.New("not held")
+}
+
+// newWhole starts both ends and waits until the session listens at n gateways.
+func newWhole(t *testing.T, cfg relaytest.Config, content *blocks, gateways int, fcfg fetch.Config) *whole {
+	t.Helper()
+	n, err := relaytest.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &whole{t: t, net: n, index: make(map[wire.NodeID]int), book: content}
+	for i := range cfg.Relays {
+		w.index[n.Hops(i)[0].Node] = i
+	}
+	w.closers = append(w.closers, func() { n.Close() })
+	w.pubs = w.user(cfg.Relays)
+	server := &fetch.Server{Blocks: content}
+	setup := &publishing{paths: w.pubs, view: w.pubs.view, shares: relay.NewShares(0, true), hops: 2, life: 2 * time.Hour}
+	w.pub, err = newSession(setup, func(ctx context.Context, c *relay.Conn, leave <-chan struct{}) {
+		_ = server.ServeUntil(ctx, c, c.First(), leave)
+		c.Close()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.closers = append(w.closers, func() { w.pub.Close() })
+	for w.pub.ready() < gateways {
+		time.Sleep(100 * time.Millisecond)
+	}
+	reading := w.user(cfg.Relays)
+	w.find = &finder{
+		network: relaytest.Name, paths: reading, policy: addrPolicy{lab: true}, hops: 3,
+		own: newReadSessions(reading, newLegBook(reading.legSource(3, addrPolicy{lab: true})), 2*time.Hour),
+	}
+	w.closers = append(w.closers, func() { w.find.own.Close() })
+	fcfg.Finder = w
+	w.fetch = fetch.New(fcfg)
+	w.closers = append(w.closers, func() { w.fetch.Close() })
+	return w
+}
+
+// user gives the paths of somebody who has met all relays.
+func (w *whole) user(relays int) *paths {
+	w.t.Helper()
+	var id wire.NodeID
+	id[0] = byte(len(w.closers)) + 1
+	v := newView(id, relaytest.Name, addrPolicy{lab: true}, nil)
+	for i := range relays {
+		d := w.net.Hops(i)[0]
+		v.add(d, d.Node)
+	}
+	c, err := newChooser(v, nil, relay.ChoiceConfig{Settle: -1}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return newPaths(w.net.Builder(), v, c, &heldRelays{share: 1, now: time.Now})
+}
+
+// Find implements fetch.Finder: what the index would give.
+func (w *whole) Find(_ context.Context, root chunk.Ref) ([]fetch.Route, error) {
+	src, ok := w.pub.source(relaytest.Name)
+	if !ok {
+		return nil, nil
+	}
+	b, err := src.AppendBinary(nil)
+	if err != nil {
+		return nil, err
+	}
+	return w.find.routes(root, [][]byte{b}), nil
+}
+
+// Close ends all, from the outside in.
+func (w *whole) Close() {
+	for i := len(w.closers) - 1; i >= 0; i-- {
+		w.closers[i]()
+	}
+}
+
+// ways gives the relays of all ways in use, r1 to p1, that first over which most
+// has come.
+func (w *whole) ways() (out [][]wire.Descriptor) {
+	w.find.paths.mu.Lock()
+	var live []*ownPath
+	for p := range w.find.paths.live {
+		if in, _ := p.Traffic(); p.Err() == nil && in > p.in0 {
+			live = append(live, p)
+		}
+	}
+	w.find.paths.mu.Unlock()
+	slices.SortFunc(live, func(a, b *ownPath) int {
+		x, _ := a.Traffic()
+		y, _ := b.Traffic()
+		return cmp.Compare(y, x)
+	})
+	w.pub.mu.Lock()
+	defer w.pub.mu.Unlock()
+	for _, p := range live {
+		for _, g := range w.pub.gateways {
+			if g != nil && g.ready && g.desc.Node == p.hops[len(p.hops)-1].Node {
+				out = append(out, append(slices.Clone(p.hops), g.hops[1], g.hops[0]))
+			}
+		}
+	}
+	return out
+}
+
+// gateway reports whether the session listens at a relay, or is about to.
+func (w *whole) gateway(id wire.NodeID) bool {
+	w.pub.mu.Lock()
+	defer w.pub.mu.Unlock()
+	return slices.ContainsFunc(w.pub.gateways[:], func(g *gateway) bool { return g != nil && g.desc.Node == id })
+}
+
+// rows gives the rows of relays of the reading task.
+func (w *whole) rows() (out [][]wire.Descriptor) {
+	l := w.find.own.legs.of(w.book.root)
+	l.book.mu.Lock()
+	defer l.book.mu.Unlock()
+	for _, r := range l.rows {
+		out = append(out, r.hops)
+	}
+	return out
+}
+
+// readAll reads the file in order, as fast as it comes, and does at once what
+// is asked for when it is at off. It gives the longest wait before and after.
+func (w *whole) readAll(at int, do func()) (before, after time.Duration, err error) {
+	f, err := w.fetch.Open(w.t.Context(), w.book.root, w.book.root)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer f.Close()
+	buf := make([]byte, 128<<10)
+	done := false
+	for off := 0; off < len(w.book.data); off += len(buf) {
+		if !done && off >= at {
+			done = true
+			do()
+		}
+		start := time.Now()
+		n, err := f.ReadAt(w.t.Context(), buf, int64(off))
+		if took := time.Since(start); done {
+			after = max(after, took)
+		} else if off > 0 {
+			before = max(before, took)
+		}
+		if err != nil && err != io.EOF {
+			return before, after, err
+		}
+		if !bytes.Equal(buf[:n], w.book.data[off:off+n]) {
+			return before, after, errors.New("wrong bytes")
+		}
+	}
+	return before, after, nil
+}
