@@ -8,6 +8,7 @@ import (
 	"flag"
 	"os"
 	"testing"
+	"time"
 
 	"wanderfs/relay/wire"
 )
@@ -22,6 +23,21 @@ type layerVectors struct {
 	Forward  []string    `json:"forward"`  // SHA-256 of what the builder, hop 1 and hop 2 send, without what is random
 	Backward [][]string  `json:"backward"` // for frames 0 and 1: SHA-256 of what hops 3, 2 and 1 send
 	Tail     string      `json:"tail"`     // last 32 bytes of frame 0 as hop 3 gets it
+
+	// What follows is in further epochs.
+	Turned   []string   `json:"forward_1_turned"`         // as Forward: all hops have turned with this frame
+	Counted  []string   `json:"forward_65537_by_count"`   // and again, by count
+	Mixed    []string   `json:"backward_2_hop_1_turned"`  // as Backward: hops 2 and 3 have not turned yet
+	Followed []string   `json:"backward_3_hops_2_3_turn"` // they turn with this frame
+	Records  recVectors `json:"records"`
+}
+
+// recVectors are the records of one direction of a stream.
+type recVectors struct {
+	Secret string `json:"secret"`
+	First  string `json:"data_0_record"`
+	Next   string `json:"data_1_turned_record"` // the first of the second epoch
+	End    string `json:"end_2"`
 }
 
 type hopVector struct {
@@ -69,6 +85,9 @@ func makeLayers(t *testing.T) layerVectors {
 		v.Forward = append(v.Forward, sum(f.b[:wire.FrameSize]))
 	}
 	v.Tail = hex.EncodeToString(f.b[wire.FrameSize-32 : wire.FrameSize])
+	if err := fwd[2].open(f.b[:], 0); err != nil {
+		t.Fatal(err)
+	}
 	for n := range 2 {
 		var sums []string
 		fill(f.cell(wire.TagSize), n)
@@ -86,6 +105,71 @@ func makeLayers(t *testing.T) layerVectors {
 			t.Fatalf("frame %d does not come home: %v", n, err)
 		}
 	}
+
+	forward := func(n int) (sums []string) {
+		fill(f.cell(out.off()), n)
+		if err := out.seal(f); err != nil {
+			t.Fatal(err)
+		}
+		sums = append(sums, sum(f.b[:wire.FrameSize]))
+		for i, l := range fwd {
+			if err := l.open(f.b[:], 0); err != nil {
+				t.Fatalf("frame %d at hop %d: %v", n, i, err)
+			}
+			if i == len(fwd)-1 {
+				break
+			}
+			l.filler(f.b[wire.FrameSize:wire.FrameSize+wire.TagSize], uint64(n))
+			copy(f.b[:], f.b[wire.TagSize:wire.TagSize+wire.FrameSize])
+			sums = append(sums, sum(f.b[:wire.FrameSize]))
+		}
+		return sums
+	}
+	out.turn()
+	for _, l := range fwd {
+		l.turn()
+	}
+	v.Turned = forward(1)
+	for _, l := range append(out.hops, fwd...) {
+		l.n = 1 + turnAfter // the first of the epoch was 1
+	}
+	v.Counted = forward(1 + turnAfter)
+
+	backward := func(n int) (sums []string) {
+		fill(f.cell(wire.TagSize), n)
+		clear(f.b[wire.TagSize+wire.CellSize : wire.TagSize+wire.BodySize])
+		for i := 2; i >= 0; i-- {
+			bwd[i].seal(f.b[:], 0)
+			sums = append(sums, sum(f.b[:wire.FrameSize]))
+			if i > 0 {
+				copy(f.b[wire.TagSize:], bytes.Clone(f.b[:wire.FrameSize]))
+			}
+		}
+		off, err := in.open(f)
+		if err != nil || f.cell(off)[0] != byte(n) {
+			t.Fatalf("frame %d does not come home: %v", n, err)
+		}
+		return sums
+	}
+	in.turn()
+	bwd[0].turn()
+	v.Mixed = backward(2)
+	bwd[1].turn()
+	bwd[2].turn()
+	v.Followed = backward(3)
+
+	secret := [32]byte(bytes.Repeat([]byte{0x31}, 32))
+	tx := newRecord(&secret, time.Hour)
+	record := func(kind byte, text string) string {
+		b, err := tx.seal(kind, append(make([]byte, 0, 64), text...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return hex.EncodeToString(b)
+	}
+	v.Records.Secret, v.Records.First = hex.EncodeToString(secret[:]), record(kindData, "record")
+	tx.turn()
+	v.Records.Next, v.Records.End = record(kindData, "turned"), record(kindEnd, "")
 	return v
 }
 

@@ -17,7 +17,8 @@ type setupVectors struct {
 	Network string        `json:"network"`
 	Packet  string        `json:"packet"` // SETUP as hop 0 gets it
 	Hops    []setupVector `json:"hops"`
-	Reply   string        `json:"reply"` // REPLY as the builder gets it
+	Reply   string        `json:"reply"`                     // REPLY as the builder gets it
+	Failed  string        `json:"reply_hop_3_tried_in_vain"` // REPLY if hop 2 had not reached hop 3
 	Greet   greetVector   `json:"end_to_end"`
 }
 
@@ -199,6 +200,7 @@ func follow(t *testing.T, v setupVectors) setupVectors {
 			reply = restore(t, v, i+1, append([]byte{Version}, body[answerSize:]...))
 		}
 	}
+	v.Failed = failed(t, v)
 
 	g := &v.Greet
 	keys := SessionKeys{}
@@ -226,6 +228,25 @@ func follow(t *testing.T, v setupVectors) setupVectors {
 		t.Fatal("message 2 does not open")
 	}
 	return v
+}
+
+// failed gives the reply if hop 1, counted from 0, says that it tried the next
+// in vain.
+func failed(t *testing.T, v setupVectors) string {
+	t.Helper()
+	next := make([]byte, FrameSize-1)
+	for _, x := range []struct {
+		hop    int
+		status Status
+	}{{1, StatusFailed}, {0, StatusOK}} {
+		h := v.Hops[x.hop]
+		tag, back := [32]byte(unhex(t, h.Tag)), [32]byte(unhex(t, h.AnswerBlind))
+		body := confirm(&tag).Seal(unhex(t, h.Answer), make([]byte, 12), []byte{byte(x.status)}, nil)
+		body = append(body, next...)[:FrameSize-1]
+		blind(&back, body)
+		next = body
+	}
+	return hex.EncodeToString(append([]byte{Version}, next...))
 }
 
 // restore gives the frame of hop i as it was before its end was dropped: the

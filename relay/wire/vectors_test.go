@@ -18,6 +18,8 @@ type vectors struct {
 	OnionSeed   string `json:"descriptor_onion_seed"`
 	Descriptor  string `json:"descriptor"`
 	Dial        string `json:"descriptor_short"`
+	HeldSeed    string `json:"held_ed25519_seed"`
+	Held        string `json:"held"`
 	SessionSeed string `json:"session_ed25519_seed"`
 	SessionKey  string `json:"session_hybrid_seed"`
 	Number      string `json:"session_number"`
@@ -41,12 +43,14 @@ type vectors struct {
 	Solution    string `json:"solution_first_nonce"`
 }
 
-func makeVectors() vectors {
+func makeVectors(t *testing.T) vectors {
 	x := func(b []byte) string { return hex.EncodeToString(b) }
 	x32 := func(b [32]byte) string { return x(b[:]) }
 	d, s := testDescriptor(1), testSource()
 	db, _ := d.AppendBinary(nil)
 	sb, _ := s.AppendBinary(nil)
+	held, heldKey := testHeld(t)
+	hb, _ := held.AppendBinary(nil)
 	circuit := fill(6)
 	verifier := Verifier(s.Join, d.Node)
 	l := Listen{Keys: s.Keys, Verifier: verifier, Effort: 16}
@@ -60,6 +64,7 @@ func makeVectors() vectors {
 	solution, _ := Solution{Number: s.Keys.Number(), Effort: 16, Nonce: solve(puzzle, base)}.AppendBinary(nil)
 	return vectors{
 		Network: "test", Seed: x(key(1).Seed()), OnionSeed: x32(fill(1)), Descriptor: x(db), Dial: x(short),
+		HeldSeed: x(heldKey.Seed()), Held: x(hb),
 		SessionSeed: x(key(9).Seed()), SessionKey: x32(fill(3)), Number: x32(s.Keys.Number()), Join: x32(s.Join), Source: x(sb),
 		Gateway: x32(d.Node), Circuit: x32(circuit), Verifier: x32(verifier), JoinMAC: x32(JoinMAC(verifier, circuit, s.Keys.Number())), Listen: x(lb),
 		Cell: x(cell(Header{Cmd: CmdData, Stream: 7}, []byte("hello"))[:HeaderSize+5]),
@@ -71,7 +76,7 @@ func makeVectors() vectors {
 
 func TestVectors(t *testing.T) {
 	const name = "testdata/messages.json"
-	got, err := json.MarshalIndent(makeVectors(), "", "  ")
+	got, err := json.MarshalIndent(makeVectors(t), "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
