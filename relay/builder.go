@@ -19,7 +19,8 @@ var (
 	ErrFailed = errors.New("relay could not do it")
 	// ErrNoReply says that the first relay took a set-up and gave no answer to
 	// it, though relays answer also when the next one fails. Build another
-	// path, and count it against that relay.
+	// path, and count it against that relay. Of the last hop it says that
+	// somebody on the path did so, most likely that one.
 	ErrNoReply = errors.New("no reply to a set-up that was taken")
 	// ErrClosed says that a path, stream or listener was closed here.
 	ErrClosed = errors.New("closed")
@@ -133,13 +134,26 @@ func (p *Path) build(ctx context.Context, hops []wire.Descriptor) (int, error) {
 	defer stop()
 	sent := time.Now()
 	b, err := deliver(l, packet, soon, time.Now().Add(patience(p.b.HopTimeout)))
+	p.life.setUp = time.Since(sent) // nobody else uses it yet
+	// Nobody gives up waiting for a reply before this. When it is that late,
+	// somebody took the packet and never answered, and whoever before him, or
+	// here, lost patience first is named or names the next: that says nothing of
+	// him. It counts against the far end, whom others may have named, and not
+	// against those who are pinned.
+	late := p.life.setUp > p.b.HopTimeout*7/10
 	if err != nil {
+		if late && errors.Is(err, ErrNoReply) {
+			return len(hops) - 1, err
+		}
 		return 0, err
 	}
-	p.life.setUp = time.Since(sent) // nobody else uses it yet
 	keys, err := setup.Finish(b)
 	if err != nil {
-		return hopOf(err)
+		i, err := hopOf(err)
+		if late && errors.Is(err, ErrFailed) {
+			i, err = len(hops)-1, ErrNoReply
+		}
+		return i, err
 	}
 	for _, k := range keys {
 		l := newLayer(&k.Forward)
