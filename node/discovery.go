@@ -64,6 +64,7 @@ type discovery struct {
 	mu      sync.Mutex
 	queue   []peer.ID                     // guarded by mu
 	queued  map[peer.ID]bool              // waiting or being visited; guarded by mu
+	again   map[peer.ID]bool              // queued, and to be visited once more: its connection ended meanwhile; guarded by mu
 	asked   map[peer.ID]time.Time         // guarded by mu
 	fresh   []wire.Descriptor             // met, not yet told; guarded by mu
 	keeps   []wire.Held                   // new neighbours that nobody can dial, not yet told; guarded by mu
@@ -75,7 +76,7 @@ func newDiscovery(t *transport, d *dht.IpfsDHT, v *view, self *ownDescriptor, he
 	return &discovery{
 		t: t, dht: d, view: v, self: self, held: held, peers: book, dir: dir, log: log,
 		kick: make(chan struct{}, 1), met: make(chan struct{}, 1),
-		queued: make(map[peer.ID]bool), asked: make(map[peer.ID]time.Time), rates: make(map[wire.NodeID]*rate.Limiter),
+		queued: make(map[peer.ID]bool), again: make(map[peer.ID]bool), asked: make(map[peer.ID]time.Time), rates: make(map[wire.NodeID]*rate.Limiter),
 	}
 }
 
@@ -240,6 +241,9 @@ func (d *discovery) lostSight(p peer.ID) {
 	}
 	d.mu.Lock()
 	delete(d.asked, p)
+	if d.queued[p] {
+		d.again[p] = true
+	}
 	d.mu.Unlock()
 	d.enqueue(p)
 }
@@ -251,6 +255,7 @@ func (d *discovery) visitor() {
 		if len(d.queue) > 0 {
 			p = d.queue[0]
 			d.queue = d.queue[1:]
+			delete(d.again, p) // this visit is late enough
 		}
 		more := len(d.queue) > 0
 		d.mu.Unlock()
@@ -267,17 +272,21 @@ func (d *discovery) visitor() {
 		}
 		err := d.visit(d.ctx, p)
 		d.mu.Lock()
+		again := d.again[p]
+		delete(d.again, p)
 		delete(d.queued, p)
 		if len(d.asked) > 4*maxQueue {
 			clear(d.asked)
 		}
-		d.asked[p] = time.Now()
+		if !again {
+			d.asked[p] = time.Now()
+		}
 		d.mu.Unlock()
 		switch {
+		case again: // whatever came of it, it is over
+			d.enqueue(p)
 		case err != nil:
 			d.retry(p)
-		case d.t.Network().Connectedness(p) != network.Connected:
-			d.lostSight(p) // it went during the visit, when no other could be asked for
 		}
 	}
 }

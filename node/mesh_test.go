@@ -110,6 +110,7 @@ func waitFor(t *testing.T, m *mesh, d time.Duration, what string, cond func() bo
 }
 
 func TestTwelveNodesKnowEachOther(t *testing.T) {
+	t.Parallel()
 	begin := time.Now()
 	ms := startMeshes(t, 12)
 	t.Logf("started after %v", time.Since(begin))
@@ -147,6 +148,7 @@ func TestTwelveNodesKnowEachOther(t *testing.T) {
 // Walks begin in both halves of the ring and find everybody; from a single
 // peer none begins.
 func TestWalks(t *testing.T) {
+	t.Parallel()
 	for half := range byte(2) {
 		for range 20 {
 			if sum := sha256.Sum256(keyIn(half)); sum[0]>>7 != half {
@@ -155,8 +157,8 @@ func TestWalks(t *testing.T) {
 		}
 	}
 	ms := startMeshes(t, 5)
-	waitFor(t, ms[1], 20*time.Second, "4 relays", func() bool { return len(ms[1].view.usable()) == 4 })
-	eventually(t, 20*time.Second, "a walk", func() bool { return len(walks(t.Context(), ms[1].dht)) >= 4 })
+	waitFor(t, ms[1], time.Minute, "4 relays", func() bool { return len(ms[1].view.usable()) == 4 })
+	eventually(t, time.Minute, "a walk", func() bool { return len(walks(t.Context(), ms[1].dht)) >= 4 })
 	lone := startMesh(t, labConfig(t))
 	if got := walks(t.Context(), lone.dht); got != nil {
 		t.Errorf("a node that knows nobody found %d peers", len(got))
@@ -165,8 +167,9 @@ func TestWalks(t *testing.T) {
 
 // A relay that goes without a word is known to be gone within seconds.
 func TestLostRelayIsNoticed(t *testing.T) {
+	t.Parallel()
 	ms := startMeshes(t, 4)
-	waitFor(t, ms[1], 10*time.Second, "3 relays", func() bool { return len(ms[1].view.usable()) == 3 })
+	waitFor(t, ms[1], time.Minute, "3 relays", func() bool { return len(ms[1].view.usable()) == 3 })
 	gone := ms[3].t.id
 	ms[3].Close()
 	begin := time.Now()
@@ -177,9 +180,38 @@ func TestLostRelayIsNoticed(t *testing.T) {
 	t.Logf("missed after %v", time.Since(begin))
 }
 
+// So is one that goes while it is asked something: what was visited just now
+// is not left alone for that.
+func TestLossDuringAVisitIsNoticed(t *testing.T) {
+	t.Parallel()
+	ms := startMeshes(t, 4)
+	waitFor(t, ms[1], time.Minute, "3 relays", func() bool { return len(ms[1].view.usable()) == 3 })
+	d, dies := ms[1].discovery, ms[3].t
+	asked, gone := make(chan struct{}, 1), make(chan struct{})
+	dies.intake.set(dies.protocols.descriptors, func(s network.Stream) {
+		defer s.Reset()
+		signal(asked)
+		<-gone
+	})
+	d.mu.Lock()
+	delete(d.asked, dies.ID())
+	d.mu.Unlock()
+	d.enqueue(dies.ID())
+	<-asked
+	err := dies.Host.Close()
+	close(gone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, askAgain*3/4, "the relay to be missed", func() bool {
+		_, ok := ms[1].view.get(dies.id)
+		return !ok
+	})
+}
+
 func TestLink(t *testing.T) {
 	ms := startMeshes(t, 2)
-	waitFor(t, ms[1], 10*time.Second, "a relay", func() bool { return len(ms[1].view.usable()) == 1 })
+	waitFor(t, ms[1], time.Minute, "a relay", func() bool { return len(ms[1].view.usable()) == 1 })
 	d := ms[1].view.usable()[0]
 	l, err := neighbours{ms[1].t}.Dial(t.Context(), d)
 	if err != nil {
@@ -241,7 +273,7 @@ func TestPrivateNodeTellsNothing(t *testing.T) {
 	c.Reachability = Private
 	c.Bootstrap = pub.t.fullAddrs()
 	m := startMesh(t, c)
-	waitFor(t, m, 10*time.Second, "a relay", func() bool { return len(m.view.usable()) == 1 })
+	waitFor(t, m, time.Minute, "a relay", func() bool { return len(m.view.usable()) == 1 })
 	if _, ok := m.self.get(); ok {
 		t.Error("an undialable node has a descriptor")
 	}
