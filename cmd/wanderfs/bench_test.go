@@ -114,7 +114,7 @@ func BenchmarkSixRelays(b *testing.B) {
 // awaitPublished waits until a shared name can be found; it returns its CID.
 func awaitPublished(tb testing.TB, c *child, name string) string {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(tb.Context(), 3*time.Minute)
 	defer cancel()
 	var last control.ShareState
 	for ctx.Err() == nil {

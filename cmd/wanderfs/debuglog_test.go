@@ -40,6 +40,7 @@ func TestDebugLogNamesNobody(t *testing.T) {
 		}
 		t.Skip("fuse3 is not installed")
 	}
+	t.Parallel()
 	for _, text := range []string{
 		"peer 12D3KooWRk9HBo1rfcEm", "dial 10.1.2.3:4001", "cid=bafkreiemqpndzewx4bioklzfvhtiegsfny5fxuc3nkjk2vmcpjxiammsti",
 		"number=00112233445566778899aabbccddeeff", "at [::1]:4001", "addr=/ip4/",

@@ -57,6 +57,7 @@ func said(t *testing.T, args ...string) (text string, status int) {
 // TestLoneDrive is a first start without a network, and everything that goes
 // wrong around it.
 func TestLoneDrive(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c := lone(t, dir)
 	stopped := false

@@ -35,15 +35,13 @@ type rotated struct {
 }
 
 // readWhileRotating reads a file of size bytes while both ends take new
-// sessions every few seconds. The publisher runs the given program.
-func readWhileRotating(t *testing.T, w *world, publisherProgram string, size int64) (r rotated) {
+// sessions every few seconds. The publisher may lack a
+// defence.
+func readWhileRotating(t *testing.T, w *world, publisherWithout string, size int64) (r rotated) {
 	t.Helper()
 	w.relays(worldRelays)
 	limit := fmt.Sprint(size / int64(rotateTime/time.Second) * 8 / 3) // of which a session has 3/8
-	honest := w.program
-	w.program = publisherProgram
-	publisher := w.drive("publisher", "--reachability", "private", "--session-life", rotateLife, "--up-limit", limit)
-	w.program = honest
+	publisher := w.driveWithout(publisherWithout, "publisher", "--reachability", "private", "--session-life", rotateLife, "--up-limit", limit)
 	reader := w.drive("reader", "--reachability", "private", "--session-life", rotateLife)
 	file := filepath.Join(publisher.mnt, "shared", "turning wheel.bin")
 	sum := sha256.New()
@@ -120,7 +118,7 @@ func readWhileRotating(t *testing.T, w *world, publisherProgram string, size int
 // reads a whole GiB.
 func TestRotationNeverStopsATransfer(t *testing.T) {
 	w := newWorld(t, 64)
-	r := readWhileRotating(t, w, w.program, *rotateBytes)
+	r := readWhileRotating(t, w, "", *rotateBytes)
 	if r.err != nil {
 		t.Fatal(r.err)
 	}

@@ -2,110 +2,17 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/rogpeppe/go-internal/testscript"
-
 	"wanderfs/node/control"
 )
-
-// binaries builds the program once per set of changes. The program under test
-// is the real one, without the race detector's slowness.
-var binaries struct {
-	sync.Mutex
-	dir  string
-	made map[string]string
-}
-
-// cleaning removes what was built after the tests.
-type cleaning struct{ *testing.M }
-
-func (c cleaning) Run() int {
-	defer func() {
-		if binaries.dir != "" {
-			os.RemoveAll(binaries.dir)
-		}
-	}()
-	return c.M.Run()
-}
-
-func TestMain(m *testing.M) {
-	testscript.Main(cleaning{m}, map[string]func(){"wanderfs": wanderfs})
-}
-
-// change replaces old by new in one source file: it switches a defence off,
-// to show that a test would see its absence. The file must hold old once.
-type change struct{ file, old, new string }
-
-// build returns the program, with changes made to its source on the way.
-func build(t testing.TB, changes ...change) string {
-	t.Helper()
-	binaries.Lock()
-	defer binaries.Unlock()
-	key := fmt.Sprint(changes)
-	if p, ok := binaries.made[key]; ok {
-		return p
-	}
-	if binaries.dir == "" {
-		dir, err := os.MkdirTemp("", "wanderfs-bin-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		binaries.dir, binaries.made = dir, make(map[string]string)
-	}
-	dir, err := os.MkdirTemp(binaries.dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	root, err := filepath.Abs(filepath.Join("..", ".."))
-	if err != nil {
-		t.Fatal(err)
-	}
-	overlay := struct{ Replace map[string]string }{map[string]string{}}
-	for i, c := range changes {
-		file := filepath.Join(root, filepath.FromSlash(c.file))
-		from := file
-		if earlier, ok := overlay.Replace[file]; ok {
-			from = earlier
-		}
-		src, err := os.ReadFile(from)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n := strings.Count(string(src), c.old); n != 1 {
-			t.Fatalf("%s holds %d times what the test changes, want once:\n%s", c.file, n, c.old)
-		}
-		to := filepath.Join(dir, fmt.Sprintf("changed%d.go", i))
-		if err := os.WriteFile(to, []byte(strings.Replace(string(src), c.old, c.new, 1)), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		overlay.Replace[file] = to
-	}
-	list, err := json.Marshal(overlay)
-	if err != nil {
-		t.Fatal(err)
-	}
-	listFile := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(listFile, list, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	program := filepath.Join(dir, "wanderfs")
-	cmd := exec.Command("go", "build", "-overlay", listFile, "-o", program, ".")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	binaries.made[key] = program
-	return program
-}
 
 // needWorld skips where namespaces or FUSE cannot be had; in CI that is a
 // failure.
@@ -145,7 +52,7 @@ type world struct {
 	hosts   map[string]string // node -> its address
 	routers map[string]string // node behind a router -> the router's address
 	first   int               // of all addresses
-	program string            // what start runs
+	without string            // the defence that those which start lack, "" for none
 	dump    *exec.Cmd
 	pcap    string
 }
@@ -156,15 +63,17 @@ var worlds struct {
 }
 
 // newWorld makes the hub and starts to capture there, before any node starts.
+// Worlds wait more than they work, so tests with one run side by side.
 // snap bounds the captured bytes of a packet; 0 is no bound.
 func newWorld(t *testing.T, snap int) *world {
 	t.Helper()
 	needWorld(t)
+	t.Parallel()
 	worlds.Lock()
 	worlds.n++
 	tag := fmt.Sprintf("wf%d-%d", os.Getpid(), worlds.n)
 	worlds.Unlock()
-	w := &world{t: t, tag: tag, dir: t.TempDir(), nodes: map[string]*child{}, hosts: map[string]string{}, routers: map[string]string{}, first: 10, program: build(t)}
+	w := &world{t: t, tag: tag, dir: t.TempDir(), nodes: map[string]*child{}, hosts: map[string]string{}, routers: map[string]string{}, first: 10}
 	w.flags = []string{"--lab", "--network", "world", "--no-upnp", "--log-level", "info"}
 	t.Cleanup(w.close)
 	w.ip("netns", "add", w.ns("hub"))
@@ -233,10 +142,15 @@ func (w *world) start(name string, mount bool, args ...string) *child {
 	w.t.Helper()
 	w.host(name)
 	flags := append([]string{"--listen", "/ip4/" + w.hosts[name] + "/tcp/4001"}, w.flags...)
-	c, err := startChild(childConfig{
+	cfg := childConfig{
 		Name: name, Dir: filepath.Join(w.dir, name), Mount: mount, Args: append(flags, args...),
-		Wrapper: []string{"nsenter", "--net=/run/netns/" + w.ns(name)}, Program: w.program,
-	})
+		Wrapper: []string{"nsenter", "--net=/run/netns/" + w.ns(name)}, Program: build(w.t),
+	}
+	if w.without != "" {
+		cfg.Program = buildSwitched(w.t)
+		cfg.Wrapper = append(cfg.Wrapper, "env", withoutEnv+"="+w.without)
+	}
+	c, err := startChild(cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -247,7 +161,7 @@ func (w *world) start(name string, mount bool, args ...string) *child {
 // await waits until ok holds for c's status.
 func (w *world) await(c *child, what string, ok func(control.Status) bool) control.Status {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 3*time.Minute)
 	defer cancel()
 	s, err := c.await(ctx, what, ok)
 	if err != nil {
@@ -281,6 +195,15 @@ func (w *world) drive(name string, args ...string) *child {
 	c := w.start(name, true, args...)
 	w.await(c, "a path", func(s control.Status) bool { return s.Ready })
 	return c
+}
+
+// driveWithout is drive for a node that lacks a defence.
+func (w *world) driveWithout(defence, name string, args ...string) *child {
+	w.t.Helper()
+	was := w.without
+	w.without = defence
+	defer func() { w.without = was }()
+	return w.drive(name, args...)
 }
 
 // stopCapture ends the capture and returns its packets.
