@@ -59,6 +59,7 @@ func (h *harshNet) user(t *testing.T) *paths {
 // paths are built, by other later hops; and no user shows himself to a third
 // entry because a later hop failed.
 func TestBuildSuccess(t *testing.T) {
+	t.Parallel()
 	const users, each = 30, 12
 	h := newHarshNet(t, 40)
 	state := make(map[wire.NodeID]bool) // works
@@ -147,6 +148,7 @@ func (l *cutLink) Read(b []byte) (int, error) {
 // An entry that kills what does not suit it is found out and given up, and the
 // paths go on through the other and a new one. That survives a restart.
 func TestKillingEntryIsDropped(t *testing.T) {
+	t.Parallel()
 	n, err := relaytest.New(relaytest.Config{Relays: 20, Limits: relay.Limits{Creates: 1e6, PerTarget: 1e6}})
 	if err != nil {
 		t.Fatal(err)

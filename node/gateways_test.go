@@ -27,6 +27,7 @@ func livePaths(n *Node, purpose string) (out []*ownPath) {
 // A session stands at three different super nodes, over paths of different
 // far ends, and builds nothing because somebody reads.
 func TestStandingGateways(t *testing.T) {
+	t.Parallel()
 	boot := labNet(t, 9)
 	pub := labNode(t, boot, nil)
 	content, ref := shareFile(t, pub, "x.bin", 2<<20)
@@ -78,6 +79,7 @@ func TestReaderTriesTheOtherGateways(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes many seconds")
 	}
+	t.Parallel()
 	first := labNode(t, nil, nil)
 	boot := first.Status().Addrs
 	byID := map[wire.NodeID]*Node{}
@@ -128,6 +130,7 @@ func TestReaderTriesTheOtherGateways(t *testing.T) {
 // gateway that is itself as by any other: who offers several could else tell by
 // which of them it never comes.
 func TestNeverItself(t *testing.T) {
+	t.Parallel()
 	boot := labNet(t, 6)
 	n := labNode(t, boot, nil) // dialable: others use it as relay and gateway
 	eventually(t, time.Minute, "a path", func() bool { return n.Status().Ready })

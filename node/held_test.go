@@ -109,6 +109,7 @@ func TestHeldRelaysAreBounded(t *testing.T) {
 // Nodes that nobody can dial relay for a reader, over connections that they
 // hold to the relay before them.
 func TestUndialableNodesRelay(t *testing.T) {
+	t.Parallel()
 	boot := labNet(t, 10)
 	private := func(c *Config) { c.Reachability = Private }
 	var quiet []*Node

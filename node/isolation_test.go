@@ -61,6 +61,7 @@ func TestIsolation(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes many seconds")
 	}
+	t.Parallel()
 	boot, l := watchedNet(t, 8)
 	hidden := func(c *Config) { c.Reachability = Private }
 	pub, reader := labNode(t, boot, hidden), labNode(t, boot, hidden)
@@ -289,6 +290,7 @@ func breakRules(t *testing.T, l *farLog, n *Node) {
 // Who takes a fifth path of one session waits; the session's end ends them
 // all.
 func TestReadSessionHasFourPaths(t *testing.T) {
+	t.Parallel()
 	boot := labNet(t, 6)
 	n := labNode(t, boot, nil)
 	root := chunk.Raw([]byte("root"))

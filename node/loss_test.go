@@ -14,6 +14,7 @@ func TestReadSurvivesRelays(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes many seconds")
 	}
+	t.Parallel()
 	first := labNode(t, nil, nil)
 	boot := first.Status().Addrs
 	byID := make(map[wire.NodeID]*Node)

@@ -81,6 +81,7 @@ func readAll(ctx context.Context, n *Node, r chunk.Ref) ([]byte, error) {
 // The main job: one node shares a file, another finds and reads it, and
 // neither can be dialled.
 func TestShareFindRead(t *testing.T) {
+	t.Parallel()
 	boot := labNet(t, 8)
 	private := func(c *Config) { c.Reachability = Private }
 	pub, reader := labNode(t, boot, private), labNode(t, boot, private)

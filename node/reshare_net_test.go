@@ -78,6 +78,7 @@ func TestReshare(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes many seconds")
 	}
+	t.Parallel()
 	boot, l := watchedNet(t, 7)
 	hidden := func(c *Config) { c.Reachability, c.NoRelay = Private, true }
 	common, rare, own := make([]byte, 2<<20+5), make([]byte, 1<<20+5), make([]byte, 1<<20+7)

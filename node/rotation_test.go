@@ -13,6 +13,7 @@ func TestRotationDuringARead(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes many seconds")
 	}
+	t.Parallel()
 	const life = 20 * time.Second
 	boot := labNet(t, 8)
 	hidden := func(c *Config) { c.Reachability = Private; c.SessionLife = life }

@@ -55,6 +55,7 @@ func TestRestartedPublisherIsFoundAgain(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes many seconds")
 	}
+	t.Parallel()
 	boot := labNet(t, 7)
 	dir := t.TempDir()
 	setup := func(c *Config) { c.Data = dir; c.Reachability = Private }
@@ -86,6 +87,7 @@ func TestRotation(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes many seconds")
 	}
+	t.Parallel()
 	boot := labNet(t, 7)
 	pub := labNode(t, boot, func(c *Config) { c.SessionLife = 6 * time.Second })
 	content, ref := shareFile(t, pub, "long.bin", 2<<20)
@@ -116,6 +118,7 @@ func TestLostGatewayIsReplaced(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes many seconds")
 	}
+	t.Parallel()
 	first := labNode(t, nil, nil)
 	boot := first.Status().Addrs
 	var relays []*Node
@@ -176,6 +179,7 @@ func firstHops(t *testing.T, n *Node) map[wire.NodeID]bool {
 // A node that does not relay is a new node at each start, and nobody's hop. Its
 // entries stay, even where the cache forgets all.
 func TestNoRelay(t *testing.T) {
+	t.Parallel()
 	boot := labNet(t, 5)
 	dir := t.TempDir()
 	quiet := func(c *Config) { c.Data = dir; c.NoRelay = true; c.CacheKeyMemory = true }

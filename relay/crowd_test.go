@@ -130,6 +130,7 @@ func TestCrowd(t *testing.T) {
 	if testing.Short() {
 		t.Skip("carries hundreds of MiB")
 	}
+	t.Parallel()
 	measure := func(c crowd, pool int64) (m measured) {
 		synctest.Test(t, func(t *testing.T) { m = c.share(t, pool) })
 		t.Logf("%+v: %+v", c, m)

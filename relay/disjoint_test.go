@@ -88,6 +88,7 @@ const carried = 640 * 64 << 10 // bytes over each circuit: 42 MB
 // is given back, keep seven links full: time is virtual, so that no machine is
 // too slow.
 func TestWindows(t *testing.T) {
+	t.Parallel()
 	for _, latency := range []time.Duration{disjointLatency, 50 * time.Millisecond} {
 		synctest.Test(t, func(t *testing.T) {
 			rs, ps, end := disjoint(t, 1, latency)

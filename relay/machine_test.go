@@ -199,6 +199,7 @@ type noDeadline struct{ testing.TB }
 // and compares with a model of the far end: what is answered, and how, and
 // when a circuit ends. Afterwards nothing of it is left.
 func TestCircuitMachine(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		chains := map[int][]*lone{}
 		var all []*Relay
