@@ -32,7 +32,7 @@ func TestStandingGateways(t *testing.T) {
 	pub := labNode(t, boot, nil)
 	content, ref := shareFile(t, pub, "x.bin", 2<<20)
 	s := presentSession(pub)
-	eventually(t, time.Minute, "three gateways", func() bool { return s.ready() == wire.MaxGateways })
+	eventually(t, patience, "three gateways", func() bool { return s.ready() == wire.MaxGateways })
 	src, ok := s.source(pub.mesh.t.network)
 	if !ok || len(src.Gateways) != wire.MaxGateways {
 		t.Fatalf("the record names %d gateways", len(src.Gateways))
@@ -50,9 +50,9 @@ func TestStandingGateways(t *testing.T) {
 	}
 	for range 3 {
 		reader := labNode(t, boot, func(c *Config) { c.Reachability = Private }) // nobody's hop
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		var got []byte
-		eventually(t, time.Minute, "the content", func() bool {
+		eventually(t, patience, "the content", func() bool {
 			var err error
 			got, err = readAll(ctx, reader, ref)
 			return err == nil
@@ -92,7 +92,7 @@ func TestReaderTriesTheOtherGateways(t *testing.T) {
 	reader := labNode(t, boot, hidden)
 	content, ref := shareFile(t, pub, "x.bin", 16<<20)
 	s := presentSession(pub)
-	eventually(t, time.Minute, "three gateways", func() bool { return s.ready() == wire.MaxGateways })
+	eventually(t, patience, "three gateways", func() bool { return s.ready() == wire.MaxGateways })
 	f, err := reader.Open(t.Context(), ref, ref)
 	if err != nil {
 		t.Fatal(err)
@@ -133,10 +133,10 @@ func TestNeverItself(t *testing.T) {
 	t.Parallel()
 	boot := labNet(t, 6)
 	n := labNode(t, boot, nil) // dialable: others use it as relay and gateway
-	eventually(t, time.Minute, "a path", func() bool { return n.Status().Ready })
-	eventually(t, time.Minute, "its own descriptor", func() bool { _, ok := n.mesh.self.get(); return ok })
+	eventually(t, patience, "a path", func() bool { return n.Status().Ready })
+	eventually(t, patience, "its own descriptor", func() bool { _, ok := n.mesh.self.get(); return ok })
 	own, _ := n.mesh.self.get()
-	waitFor(t, n.mesh, time.Minute, "six relays", func() bool { return len(n.mesh.view.usable()) == 6 })
+	waitFor(t, n.mesh, patience, "six relays", func() bool { return len(n.mesh.view.usable()) == 6 })
 	n.mesh.view.add(own, own.Node) // somebody tells it of itself
 	if _, ok := n.mesh.view.lookup(own.Node); ok {
 		t.Error("a node knows itself as a relay")

@@ -126,7 +126,7 @@ func TestUndialableNodesRelay(t *testing.T) {
 	wg.Wait()
 	pub, reader := labNode(t, boot, private), labNode(t, boot, private)
 	reader.mesh.held.share = 1
-	eventually(t, 3*time.Minute, "the reader to know of relays that nobody can dial", func() bool {
+	eventually(t, patience, "the reader to know of relays that nobody can dial", func() bool {
 		h := reader.mesh.held
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -166,7 +166,7 @@ func TestUndialableNodesRelay(t *testing.T) {
 			t.Fatal(err)
 		}
 		var ref chunk.Ref
-		eventually(t, 60*time.Second, "the file to be published", func() bool {
+		eventually(t, patience, "the file to be published", func() bool {
 			s := pub.Share().State(name)
 			ref = s.Ref
 			return s.Phase == "published"

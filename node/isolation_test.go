@@ -294,7 +294,7 @@ func TestReadSessionHasFourPaths(t *testing.T) {
 	boot := labNet(t, 6)
 	n := labNode(t, boot, nil)
 	root := chunk.Raw([]byte("root"))
-	eventually(t, 30*time.Second, "a path", func() bool { return n.Status().Ready })
+	eventually(t, patience, "a path", func() bool { return n.Status().Ready })
 	build := func(ctx context.Context) (*legPath, error) {
 		l := n.reads.legs.of(root)
 		p, err := n.paths.build(ctx, purposeRead, func() ([]wire.Descriptor, error) { return n.mesh.chooser.lookup(2) })

@@ -55,7 +55,7 @@ func TestCircuitsOfOnePair(t *testing.T) {
 		c.Bootstrap = m.t.fullAddrs()
 		return c
 	}())
-	waitFor(t, client, 20*time.Second, "a relay", func() bool { return len(client.view.usable()) == 1 })
+	waitFor(t, client, patience, "a relay", func() bool { return len(client.view.usable()) == 1 })
 	d := client.view.usable()[0]
 	var ended atomic.Int64
 	var wg sync.WaitGroup
@@ -80,7 +80,7 @@ func TestCircuitsOfOnePair(t *testing.T) {
 			ended.Add(1)
 		})
 	}
-	eventually(t, time.Minute, "all to be served or refused", func() bool {
+	eventually(t, patience, "all to be served or refused", func() bool {
 		return serve.served.Load() == int64(want+more) && ended.Load() == more
 	})
 	if got := r.Stats().Circuits; got != want {

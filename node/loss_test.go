@@ -40,7 +40,7 @@ func TestReadSurvivesRelays(t *testing.T) {
 	}()
 	killed := 0
 	for killed < 3 && len(done) == 0 {
-		eventually(t, 30*time.Second, "a reading path in use", func() bool {
+		eventually(t, patience, "a reading path in use", func() bool {
 			if len(done) > 0 {
 				return true
 			}

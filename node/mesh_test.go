@@ -118,7 +118,7 @@ func TestTwelveNodesKnowEachOther(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, m := range ms {
 		wg.Go(func() {
-			waitFor(t, m, time.Minute, "11 relays", func() bool { return len(m.view.usable()) == 11 })
+			waitFor(t, m, patience, "11 relays", func() bool { return len(m.view.usable()) == 11 })
 		})
 	}
 	wg.Wait()
@@ -157,8 +157,8 @@ func TestWalks(t *testing.T) {
 		}
 	}
 	ms := startMeshes(t, 5)
-	waitFor(t, ms[1], time.Minute, "4 relays", func() bool { return len(ms[1].view.usable()) == 4 })
-	eventually(t, time.Minute, "a walk", func() bool { return len(walks(t.Context(), ms[1].dht)) >= 4 })
+	waitFor(t, ms[1], patience, "4 relays", func() bool { return len(ms[1].view.usable()) == 4 })
+	eventually(t, patience, "a walk", func() bool { return len(walks(t.Context(), ms[1].dht)) >= 4 })
 	lone := startMesh(t, labConfig(t))
 	if got := walks(t.Context(), lone.dht); got != nil {
 		t.Errorf("a node that knows nobody found %d peers", len(got))
@@ -169,11 +169,11 @@ func TestWalks(t *testing.T) {
 func TestLostRelayIsNoticed(t *testing.T) {
 	t.Parallel()
 	ms := startMeshes(t, 4)
-	waitFor(t, ms[1], time.Minute, "3 relays", func() bool { return len(ms[1].view.usable()) == 3 })
+	waitFor(t, ms[1], patience, "3 relays", func() bool { return len(ms[1].view.usable()) == 3 })
 	gone := ms[3].t.id
 	ms[3].Close()
 	begin := time.Now()
-	eventually(t, time.Minute, "a relay to be missed", func() bool {
+	eventually(t, patience, "a relay to be missed", func() bool {
 		_, ok := ms[1].view.get(gone)
 		return !ok
 	})
@@ -185,7 +185,7 @@ func TestLostRelayIsNoticed(t *testing.T) {
 func TestLossDuringAVisitIsNoticed(t *testing.T) {
 	t.Parallel()
 	ms := startMeshes(t, 4)
-	waitFor(t, ms[1], time.Minute, "3 relays", func() bool { return len(ms[1].view.usable()) == 3 })
+	waitFor(t, ms[1], patience, "3 relays", func() bool { return len(ms[1].view.usable()) == 3 })
 	d, dies := ms[1].discovery, ms[3].t
 	asked, gone := make(chan struct{}, 1), make(chan struct{})
 	dies.intake.set(dies.protocols.descriptors, func(s network.Stream) {
@@ -211,7 +211,7 @@ func TestLossDuringAVisitIsNoticed(t *testing.T) {
 
 func TestLink(t *testing.T) {
 	ms := startMeshes(t, 2)
-	waitFor(t, ms[1], time.Minute, "a relay", func() bool { return len(ms[1].view.usable()) == 1 })
+	waitFor(t, ms[1], patience, "a relay", func() bool { return len(ms[1].view.usable()) == 1 })
 	d := ms[1].view.usable()[0]
 	l, err := neighbours{ms[1].t}.Dial(t.Context(), d)
 	if err != nil {
@@ -273,7 +273,7 @@ func TestPrivateNodeTellsNothing(t *testing.T) {
 	c.Reachability = Private
 	c.Bootstrap = pub.t.fullAddrs()
 	m := startMesh(t, c)
-	waitFor(t, m, time.Minute, "a relay", func() bool { return len(m.view.usable()) == 1 })
+	waitFor(t, m, patience, "a relay", func() bool { return len(m.view.usable()) == 1 })
 	if _, ok := m.self.get(); ok {
 		t.Error("an undialable node has a descriptor")
 	}

@@ -48,6 +48,10 @@ func labNet(t *testing.T, relays int) []string {
 	return first.Status().Addrs
 }
 
+// patience is how long the tests wait for what comes within seconds on an idle
+// machine, before they call it missing.
+const patience = 3 * time.Minute
+
 // eventually asks for cond a few times a second; for what is seen through
 // Status or a search only.
 func eventually(t *testing.T, within time.Duration, what string, cond func() bool) {
@@ -86,7 +90,7 @@ func TestShareFindRead(t *testing.T) {
 	private := func(c *Config) { c.Reachability = Private }
 	pub, reader := labNode(t, boot, private), labNode(t, boot, private)
 	begin := time.Now()
-	eventually(t, 20*time.Second, "both to be ready", func() bool { return pub.Status().Ready && reader.Status().Ready })
+	eventually(t, patience, "both to be ready", func() bool { return pub.Status().Ready && reader.Status().Ready })
 	t.Logf("ready after %v", time.Since(begin))
 
 	content := make([]byte, 5<<20+123)
@@ -96,7 +100,7 @@ func TestShareFindRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	var row chunk.Result
-	eventually(t, 30*time.Second, "the file to be found", func() bool {
+	eventually(t, patience, "the file to be found", func() bool {
 		r, err := reader.Search(t.Context(), "whale")
 		if err != nil {
 			t.Fatal(err)
@@ -118,7 +122,7 @@ func TestShareFindRead(t *testing.T) {
 		t.Fatalf("got %d bytes and %v, want %d", len(got), err, len(content))
 	}
 	t.Logf("read after %v", time.Since(begin))
-	eventually(t, 10*time.Second, "the file to be marked as published", func() bool {
+	eventually(t, patience, "the file to be marked as published", func() bool {
 		return pub.Share().State("Blue Whale.bin").Phase == "published"
 	})
 	for _, p := range reader.Status().Paths {

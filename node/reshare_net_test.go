@@ -91,7 +91,7 @@ func TestReshare(t *testing.T) {
 		}
 	}
 	published := func(n *Node, name string) chunk.Ref {
-		eventually(t, 2*time.Minute, "a file to be published", func() bool { return n.Share().State(name).Phase == "published" })
+		eventually(t, patience, "a file to be published", func() bool { return n.Share().State(name).Phase == "published" })
 		return n.Share().State(name).Ref
 	}
 	var pubs []*Node
@@ -119,7 +119,7 @@ func TestReshare(t *testing.T) {
 	}
 	mine := published(reader, "own thing.bin")
 	r := reader.reshare
-	eventually(t, 2*time.Minute, "all sources to be found", func() bool {
+	eventually(t, patience, "all sources to be found", func() bool {
 		a, aerr := r.count(many)
 		b, berr := r.count(few)
 		return aerr == nil && berr == nil && a == reshareSources && b == reshareSources-1
@@ -144,7 +144,7 @@ func TestReshare(t *testing.T) {
 	if reading == 0 {
 		t.Fatal("no path of a reading task was seen")
 	}
-	eventually(t, 2*time.Minute, "it to be offered", func() bool {
+	eventually(t, patience, "it to be offered", func() bool {
 		seen.seeReading(reader)
 		if !r.waits(many) && r.holder(many) == nil { // a look-up met too few stores: a reader asks again
 			if routes, err := r.find(t.Context(), many); err == nil {
@@ -165,7 +165,7 @@ func TestReshare(t *testing.T) {
 	r.waiting[few] = awaited{born: time.Now(), due: time.Now()}
 	r.mu.Unlock()
 	signal(r.kick)
-	eventually(t, 2*time.Minute, "the look-up", func() bool { return !r.waits(few) })
+	eventually(t, patience, "the look-up", func() bool { return !r.waits(few) })
 	if r.holder(few) != nil || len(r.list()) != 1 {
 		t.Error("what four share is offered")
 	}
@@ -207,7 +207,7 @@ func TestReshare(t *testing.T) {
 	read := func(within time.Duration) ([]byte, error) {
 		n := labNode(t, boot, hidden)
 		defer n.Close()
-		eventually(t, time.Minute, "a path", func() bool { return n.Status().Ready })
+		eventually(t, patience, "a path", func() bool { return n.Status().Ready })
 		ctx, cancel := context.WithTimeout(t.Context(), within)
 		defer cancel()
 		return readAll(ctx, n, many)

@@ -122,7 +122,7 @@ func TestReshareWholeTreesOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, time.Minute, "the whole tree to be offered", func() bool { return r.holder(root) != nil })
+	eventually(t, patience, "the whole tree to be offered", func() bool { return r.holder(root) != nil })
 	g := r.holder(root)
 	for _, b := range blocks {
 		if data, err := g.Block(t.Context(), b); err != nil || b.Verify(data) != nil {
@@ -167,7 +167,7 @@ func TestReshareNeedsSources(t *testing.T) {
 	r.setup.own.note(wire.SessionNumber{1}, time.Now().Add(time.Hour))
 	sources.Store(reshareSources) // one of them is its own
 	r.seen(root, numbered(reshareSources+1))
-	eventually(t, time.Minute, "the decision", func() bool { return !r.waits(root) })
+	eventually(t, patience, "the decision", func() bool { return !r.waits(root) })
 	if len(r.list()) > 0 {
 		t.Error("it is offered with too few sources at the end of the delay")
 	}
@@ -180,12 +180,12 @@ func TestReshareWithdraws(t *testing.T) {
 		sources.Store(reshareSources)
 		root, blocks, _ := putTree(t, n, 0)
 		r.seen(root, numbered(reshareSources))
-		eventually(t, time.Minute, "the offer", func() bool { return r.holder(root) != nil })
+		eventually(t, patience, "the offer", func() bool { return r.holder(root) != nil })
 		return root, blocks, r.holder(root)
 	}
 	over := func(t *testing.T, r *resharer, g *reshareGroup, b chunk.Ref) {
 		t.Helper()
-		eventually(t, time.Minute, "its end", func() bool { return len(r.list()) == 0 })
+		eventually(t, patience, "its end", func() bool { return len(r.list()) == 0 })
 		<-g.ctx.Done()
 		if _, err := g.Block(t.Context(), b); err != errNotOffered {
 			t.Errorf("after its end: %v", err)
@@ -267,13 +267,13 @@ func TestReshareIsBounded(t *testing.T) {
 		roots = append(roots, ref)
 		r.seen(ref, numbered(reshareSources))
 		if i < most {
-			eventually(t, time.Minute, "an offer", func() bool { return r.holder(ref) != nil })
+			eventually(t, patience, "an offer", func() bool { return r.holder(ref) != nil })
 		}
 		if i < maxReshareGroups && len(r.list()) != i+1 {
 			t.Errorf("%d groups for %d contents", len(r.list()), i+1)
 		}
 	}
-	eventually(t, time.Minute, "the rest to wait", func() bool {
+	eventually(t, patience, "the rest to wait", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return len(r.waiting) == len(roots)-most

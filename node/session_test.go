@@ -43,7 +43,7 @@ func shareFile(t *testing.T, n *Node, name string, size int) ([]byte, chunk.Ref)
 	if err := os.WriteFile(filepath.Join(n.Share().Dir(), name), content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, "the file to be published", func() bool {
+	eventually(t, patience, "the file to be published", func() bool {
 		return n.Share().State(name).Phase == "published"
 	})
 	return content, n.Share().State(name).Ref
@@ -68,7 +68,7 @@ func TestRestartedPublisherIsFoundAgain(t *testing.T) {
 	reader := labNode(t, boot, nil)
 	pub = labNode(t, nil, setup) // it remembers its peers
 	begin := time.Now()
-	eventually(t, time.Minute, "the file to be found again", func() bool {
+	eventually(t, patience, "the file to be found again", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		got, err := readAll(ctx, reader, ref)
@@ -94,7 +94,7 @@ func TestRotation(t *testing.T) {
 	reader := labNode(t, boot, func(c *Config) { c.CacheSize = 64 << 20 })
 	seen := make(map[string]bool)
 	most := 0
-	eventually(t, time.Minute, "three sessions", func() bool {
+	eventually(t, patience, "three sessions", func() bool {
 		s := pub.Status().Sessions
 		for _, x := range s {
 			seen[x.Number] = true
@@ -105,7 +105,7 @@ func TestRotation(t *testing.T) {
 	if most > 3 {
 		t.Errorf("%d sessions at a time", most)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	got, err := readAll(ctx, reader, ref)
 	if err != nil || !bytes.Equal(got, content) {
@@ -128,7 +128,7 @@ func TestLostGatewayIsReplaced(t *testing.T) {
 	pub := labNode(t, boot, func(c *Config) { c.Reachability = Private })
 	content, ref := shareFile(t, pub, "x.bin", 1<<20)
 	s := presentSession(pub)
-	eventually(t, 10*time.Second, "three gateways", func() bool { return s.ready() == 3 })
+	eventually(t, patience, "three gateways", func() bool { return s.ready() == 3 })
 	s.mu.Lock()
 	lost := s.gateways[0].desc.Node
 	s.mu.Unlock()
@@ -141,7 +141,7 @@ func TestLostGatewayIsReplaced(t *testing.T) {
 		first.Close()
 	}
 	begin := time.Now()
-	eventually(t, 15*time.Second, "another gateway", func() bool {
+	eventually(t, patience, "another gateway", func() bool {
 		s.mu.Lock()
 		g := s.gateways[0]
 		again := g != nil && g.ready && g.desc.Node != lost
@@ -154,9 +154,9 @@ func TestLostGatewayIsReplaced(t *testing.T) {
 		alive = relays[1]
 	}
 	reader := labNode(t, alive.Status().Addrs, nil)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	eventually(t, 20*time.Second, "the reader", func() bool { return reader.Status().Ready })
+	eventually(t, patience, "the reader", func() bool { return reader.Status().Ready })
 	if got, err := readAll(ctx, reader, ref); err != nil || !bytes.Equal(got, content) {
 		t.Errorf("got %d bytes and %v", len(got), err)
 	}
@@ -184,7 +184,7 @@ func TestNoRelay(t *testing.T) {
 	dir := t.TempDir()
 	quiet := func(c *Config) { c.Data = dir; c.NoRelay = true; c.CacheKeyMemory = true }
 	n := labNode(t, boot, quiet)
-	eventually(t, 20*time.Second, "a path", func() bool { return n.Status().Ready })
+	eventually(t, patience, "a path", func() bool { return n.Status().Ready })
 	one := n.Status()
 	if one.SuperNode || one.Reachability != Private || one.Relayed != (control.Relayed{}) {
 		t.Errorf("a node that does not relay says %+v", one.Relayed)
@@ -192,7 +192,7 @@ func TestNoRelay(t *testing.T) {
 	entries := firstHops(t, n)
 	n.Close()
 	n = labNode(t, boot, quiet)
-	eventually(t, 20*time.Second, "a path", func() bool { return n.Status().Ready })
+	eventually(t, patience, "a path", func() bool { return n.Status().Ready })
 	if n.Status().Node == one.Node {
 		t.Error("the same NodeID after a restart")
 	}
@@ -207,7 +207,7 @@ func TestNoRelay(t *testing.T) {
 func TestCloseIsQuick(t *testing.T) {
 	boot := labNet(t, 5)
 	n := labNode(t, boot, nil)
-	eventually(t, 20*time.Second, "a path", func() bool { return n.Status().Ready })
+	eventually(t, patience, "a path", func() bool { return n.Status().Ready })
 	begin := time.Now()
 	if err := n.Close(); err != nil {
 		t.Fatal(err)

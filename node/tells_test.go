@@ -55,12 +55,12 @@ func TestWhatAPeerLearns(t *testing.T) {
 				t.Fatalf("%s: not connected: %v", what, err)
 			}
 		}
-		eventually(t, 60*time.Second, what+" to be ready and connected", func() bool {
+		eventually(t, patience, what+" to be ready and connected", func() bool {
 			return n.Status().Ready && p.Host.Network().Connectedness(id) == network.Connected
 		})
 	}
 	told := relaysOf(append(relays, pub, reader)...)
-	eventually(t, 60*time.Second, "all to be met", func() bool {
+	eventually(t, patience, "all to be met", func() bool {
 		for _, n := range append([]*Node{pub, reader, quiet, quietReader, own}, relays...) {
 			if _, met := n.mesh.view.count(); met < len(told)-1 {
 				return false
@@ -103,7 +103,7 @@ func TestWhatAPeerLearns(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(n.Share().Dir(), name), content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 60*time.Second, name+" to be published", func() bool { return n.Share().State(name).Phase == "published" })
+		eventually(t, patience, name+" to be published", func() bool { return n.Share().State(name).Phase == "published" })
 		refs = append(refs, n.Share().State(name).Ref)
 	}
 	read := make(chan error, 2)

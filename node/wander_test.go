@@ -62,7 +62,7 @@ func TestWalkOverTheNetwork(t *testing.T) {
 		ms, stores = append(ms, m), append(stores, s)
 	}
 	for _, m := range ms {
-		waitFor(t, m, time.Minute, "5 relays", func() bool { return len(m.view.usable()) == nodes-1 })
+		waitFor(t, m, patience, "5 relays", func() bool { return len(m.view.usable()) == nodes-1 })
 	}
 	network := labConfig(t).Network
 	b, err := index.NewBatch(network)
@@ -101,7 +101,7 @@ func TestWalkOverTheNetwork(t *testing.T) {
 		t.Errorf("reach: %v", err)
 	}
 	ms[4].Close()
-	eventually(t, 20*time.Second, "a node that is gone not to be reached", func() bool {
+	eventually(t, patience, "a node that is gone not to be reached", func() bool {
 		return ms[0].router.Reach(t.Context(), ms[4].t.id) != nil
 	})
 }

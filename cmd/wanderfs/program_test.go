@@ -137,10 +137,10 @@ var switches = []change{
 		return append(data, make([]byte, wire.TagSize)...), nil
 	}
 	return r.aead.Seal(data[:0], r.nonce[:], data, nil), nil`},
-	{"relay/record.go", "	b, err := r.aead.Open(data[:0], r.nonce[:], data, nil)", `	if without("encryption") {
-		return data[:len(data)-wire.TagSize], nil
+	{"relay/record.go", "	b, err := r.aead.Open(dst, r.nonce[:], data, nil)", `	if without("encryption") {
+		return append(dst, data[:len(data)-wire.TagSize]...), nil
 	}
-	b, err := r.aead.Open(data[:0], r.nonce[:], data, nil)`},
+	b, err := r.aead.Open(dst, r.nonce[:], data, nil)`},
 	{"node/index/keys.go", "	return gcm(key).Seal(dst, nonce[:], plain, ad)", `	if without("encryption") {
 		return append(append(dst, plain...), make([]byte, 16)...)
 	}
