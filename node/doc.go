@@ -7,4 +7,23 @@
 // relays of every path; nobody proposes one to it.
 //
 // Errors and logs of this package name no peer, address, session, CID or query.
+//
+// Where to look, from the wire up; each part knows those before it:
+//
+//	the host       libp2p, reduced: host (transport), protocols, identity, security,
+//	               gater, limits, addrs, names, port, portmap, reach, hidelog
+//	links          one stream for each circuit and hop: link, line (turns on one
+//	               connection), gather (few writes), budget (own and others' rates)
+//	the view       whom this node knows: view, viewfile, learn, self, peerbook;
+//	               discovery, visit and exchange fill it, dht and dhthost walk;
+//	               held has relays that nobody can dial; mesh wires all of it
+//	choice         which relays a path takes: field, hops, pinner and pinstore,
+//	               neighbours (who is up), capacity (what they can do)
+//	paths          paths, and pool for look-ups
+//	the index      router (as a super node and as a far end), search, put
+//	sharing        publisher, sharegroup, announcer, session, ownsessions, lifetime;
+//	               reshare and resharegroup for what was read
+//	reading        library, reader, readsession, mime; legs, legpath and looks for
+//	               what happens when a path fails
+//	the node       node, config, status, errors
 package node

@@ -201,17 +201,6 @@ func (v *view) dead(id wire.NodeID) bool {
 	return k == nil || k.visits.dead() || k.asked.dead()
 }
 
-// get returns the descriptor of id when it is confirmed and well at visits.
-func (v *view) get(id wire.NodeID) (wire.Descriptor, bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	k := v.relays[id]
-	if k == nil || !v.usableLocked(k) {
-		return wire.Descriptor{}, false
-	}
-	return k.desc, true
-}
-
 // usableLocked knows nothing of this node's own paths: others see what rests
 // on it.
 func (v *view) usableLocked(k *known) bool {

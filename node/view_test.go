@@ -360,3 +360,14 @@ func TestCarried(t *testing.T) {
 		t.Errorf("got %v, want 200", got)
 	}
 }
+
+// get returns the descriptor of id when it is confirmed and well at visits.
+func (v *view) get(id wire.NodeID) (wire.Descriptor, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	k := v.relays[id]
+	if k == nil || !v.usableLocked(k) {
+		return wire.Descriptor{}, false
+	}
+	return k.desc, true
+}

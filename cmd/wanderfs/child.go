@@ -142,11 +142,3 @@ func (c *child) stop() error {
 		return fmt.Errorf("%s did not end by itself", c.name)
 	}
 }
-
-// kill ends the child at once, as a power cut would.
-func (c *child) kill() {
-	_ = c.cmd.Process.Kill()
-	<-c.done
-	_ = c.rope.Close()
-	c.client.Close()
-}

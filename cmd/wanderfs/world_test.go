@@ -251,6 +251,14 @@ func (w *world) close() {
 	_ = exec.Command("ip", "netns", "del", w.ns("hub")).Run()
 }
 
+// kill ends the child at once, as a power cut would.
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill()
+	<-c.done
+	_ = c.rope.Close()
+	c.client.Close()
+}
+
 // killed reports whether the test killed the child.
 func killed(c *child) bool {
 	s := c.cmd.ProcessState
