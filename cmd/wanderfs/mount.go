@@ -115,6 +115,9 @@ func (s *settings) serve(ctx context.Context, at string, out, errs io.Writer) (e
 	select {
 	case <-ctx.Done():
 	case <-drive.Done():
+		if err := drive.Err(); err != nil {
+			return fmt.Errorf("serve the drive: %w", err)
+		}
 		log.Info("unmounted from outside")
 	}
 	s.watchdog()
