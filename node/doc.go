@@ -13,7 +13,8 @@
 //	the host       libp2p, reduced: host (transport), protocols, identity, security,
 //	               gater, limits, addrs, names, port, portmap, reach, hidelog
 //	links          one stream for each circuit and hop: link, line (turns on one
-//	               connection), gather (few writes), budget (own and others' rates)
+//	               connection), gather and rawconn (few writes), budget (own and
+//	               others' rates)
 //	the view       whom this node knows: view, viewfile, learn, self, peerbook;
 //	               discovery, visit and exchange fill it, dht and dhthost walk;
 //	               held has relays that nobody can dial; mesh wires all of it
