@@ -27,6 +27,14 @@ const renewEvery = time.Hour
 var errForeign = errors.New("not an index store")
 
 func openDatabase(path string) (d *database, err error) {
+	// The owner's alone, wherever it is put: SQLite makes its other files like it.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		err = errors.Join(f.Chmod(0o600), f.Close())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make database: %w", err)
+	}
 	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath()}).String() +
 		"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=temp_store(MEMORY)"
 	d = new(database)

@@ -347,6 +347,9 @@ func TestStoreFilesTellNothing(t *testing.T) {
 		}
 		seen := 0
 		for _, f := range files {
+			if info, err := f.Info(); err != nil || info.Mode().Perm()&0o077 != 0 {
+				t.Errorf("a file of the store is not its owner's alone: %v", err)
+			}
 			data, err := os.ReadFile(filepath.Join(dir, f.Name()))
 			if err != nil {
 				t.Fatal(err)
