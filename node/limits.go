@@ -20,6 +20,8 @@ const (
 	countedWindow = 256 << 10 // what yamux reserves for the first one, whatever its size
 
 	maxConns       = 2048
+	maxTransient   = 512 // of them, that are being made
+	ownConns       = 128 // of both kinds, kept for those that this node makes
 	maxPeerConns   = 8
 	maxAddrConns   = 32  // from one IPv4 address, which many users may share, or IPv6 /56
 	maxSubnetConns = 128 // from one IPv4 /24 or IPv6 /48
@@ -50,6 +52,12 @@ func newLimits(p protocols, l relay.Limits, lab bool) (network.ResourceManager, 
 			FD: rcmgr.LimitVal(conns), Memory: rcmgr.LimitVal64(memory),
 		}
 	}
+	// Strangers who fill the node with connections, or with halves of them, must
+	// not keep it from dialling: it would have but them to choose from.
+	spare := func(l rcmgr.ResourceLimits, conns int) rcmgr.ResourceLimits {
+		l.ConnsInbound = rcmgr.LimitVal(conns - ownConns)
+		return l
+	}
 	windows := func(in, out int) int64 { return int64(in+out) * countedWindow }
 	// Each circuit comes in once and may go on once.
 	in, out := l.Circuits+refused, l.Circuits+ownCircuits
@@ -60,8 +68,8 @@ func newLimits(p protocols, l relay.Limits, lab bool) (network.ResourceManager, 
 	peerMemory := windows(onePeerIn, onePeerOut) + peerGrowth
 	def := rcmgr.DefaultLimits
 	cfg := rcmgr.PartialLimitConfig{
-		System:              lim(allIn, allOut, maxConns, memory),
-		Transient:           lim(onePeerIn, onePeerOut, 512, 256<<20),
+		System:              spare(lim(allIn, allOut, maxConns, memory), maxConns),
+		Transient:           spare(lim(onePeerIn, onePeerOut, maxTransient, 256<<20), maxTransient),
 		PeerDefault:         lim(onePeerIn, onePeerOut, maxPeerConns, peerMemory),
 		ProtocolDefault:     lim(otherStreams, otherStreams, maxConns, 128<<20),
 		ProtocolPeerDefault: lim(128, 128, maxPeerConns, 32<<20),

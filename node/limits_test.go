@@ -142,3 +142,44 @@ func TestManagerBacksUp(t *testing.T) {
 		}
 	}
 }
+
+// TestStrangersLeaveRoomToDial: however many connections come in, made or half
+// made, the node can make some itself.
+func TestStrangersLeaveRoomToDial(t *testing.T) {
+	for _, made := range []bool{false, true} {
+		rm, err := newLimits(protocolsFor("test"), relay.Limits{}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rm.Close()
+		at := func(i int) ma.Multiaddr {
+			return ma.StringCast(fmt.Sprintf("/ip4/%d.%d.%d.1/tcp/4001", 11+i%100, i/100, i%250))
+		}
+		in := 0
+		for ; in < 2*maxConns; in++ {
+			c, err := rm.OpenConnection(network.DirInbound, true, at(in))
+			if err == nil && made {
+				err = c.SetPeer(peer.ID(fmt.Sprint(in)))
+			}
+			if err != nil {
+				break
+			}
+		}
+		want := maxTransient - ownConns
+		if made {
+			want = maxConns - ownConns
+		}
+		if in != want {
+			t.Errorf("made %v: %d connections came in, want %d", made, in, want)
+		}
+		for i := range ownConns {
+			c, err := rm.OpenConnection(network.DirOutbound, true, at(2*maxConns+i))
+			if err == nil {
+				err = c.SetPeer(peer.ID(fmt.Sprint("out", i)))
+			}
+			if err != nil {
+				t.Fatalf("made %v: no room for own connection %d: %v", made, i, err)
+			}
+		}
+	}
+}
