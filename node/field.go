@@ -30,6 +30,7 @@ func (v *view) candidates() []relay.Candidate {
 		}
 		c.Met, c.Rate = k.met, k.rate
 		c.Up = k.own.fails == 0 && (now.Sub(k.desc.Issued) < freshFor || now.Sub(k.answered) < freshFor)
+		c.Stale = now.Sub(k.desc.Issued) >= freshFor && now.Sub(k.visited) >= freshFor && !k.visits.dead()
 		c.Failed, c.Silent, c.Dead = k.own.rests(now), k.own.fails >= silentAfter, k.own.dead()
 		out = append(out, c)
 	}

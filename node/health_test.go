@@ -44,6 +44,9 @@ func TestOwnPathsDoNotShow(t *testing.T) {
 	if !field(v, d.Node).Dead {
 		t.Error("the choice of hops did not learn of it")
 	}
+	if field(v, d.Node).Stale {
+		t.Error("it is visited because it failed in an own path")
+	}
 	v.failed(d.Node)
 	if shown() {
 		t.Fatal("one that cannot be visited is told of")
@@ -54,6 +57,11 @@ func TestOwnPathsDoNotShow(t *testing.T) {
 	}
 	if field(v, d.Node).Failed {
 		t.Error("the choice of hops did not learn of the success")
+	}
+	now = now.Add(freshFor - 40*time.Minute) // 40 have passed
+	v.hopWorked(d.Node)
+	if c := field(v, d.Node); !c.Stale || !c.Up {
+		t.Error("it is not visited because it works in an own path")
 	}
 }
 

@@ -44,6 +44,7 @@ type known struct {
 	vouchers []relay.Hood // at most needVouchers, distinct; nil once it is met
 	met      bool         // the relay itself gave this or an earlier descriptor
 	answered time.Time    // last
+	visited  time.Time    // last, at a visit
 	rate     float64      // bytes a second measured through it; 0: not measured
 
 	own, visits, asked health
@@ -162,6 +163,7 @@ func (v *view) retry(id wire.NodeID) (time.Time, bool) {
 // alive notes that id answered at a visit.
 func (v *view) alive(id wire.NodeID) {
 	v.answered(id, func(k *known) bool {
+		k.visited = v.now()
 		k.visits.recover()
 		k.asked.recover()
 		return k.own.recover()

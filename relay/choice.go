@@ -306,11 +306,13 @@ func (c *Chooser) Neighbours() []Candidate {
 }
 
 // Stale gives up to n watched relays that nothing fresh is known of. To ask
-// for them would tell nothing: they are a random sample, not those in use.
+// for them would tell nothing: they are a random sample, not those in use, and
+// how they do in this node's own paths is left out. A relay that is visited soon
+// after it failed a circuit would know whose that was.
 func (c *Chooser) Stale(f *Field, n int) []wire.NodeID {
 	var out []wire.NodeID
 	for _, r := range c.known {
-		if p := f.get(r.Node); p != nil && !p.Up && !p.Dead {
+		if p := f.get(r.Node); p != nil && p.Stale {
 			out = append(out, r.Node)
 		}
 	}

@@ -40,6 +40,7 @@ type Candidate struct {
 	Super  bool
 	Met    bool    // this node has talked to it
 	Up     bool    // a sign of life is fresh: a new descriptor or an answer
+	Stale  bool    // nothing fresh is known of it by visits and what others tell: see Chooser.Stale
 	Failed bool    // failed lately: chosen only where the others do not suffice
 	Silent bool    // failed, and again after others had answered: it is not this node that is cut off
 	Dead   bool    // failed many times in a row: not chosen
