@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -133,7 +134,12 @@ func TestReshare(t *testing.T) {
 		ref  chunk.Ref
 		want []byte
 	}{{reader, many, common}, {reader, few, rare}, {plain, many, common}} {
-		got, err := readAll(t.Context(), x.n, x.ref)
+		var got []byte
+		var err error
+		eventually(t, patience, "a source", func() bool { // a look-up ends after ten seconds, and others are searching, too
+			got, err = readAll(t.Context(), x.n, x.ref)
+			return !errors.Is(err, ErrNotFound)
+		})
 		if err != nil || !bytes.Equal(got, x.want) {
 			t.Fatalf("got %d bytes and %v, want %d", len(got), err, len(x.want))
 		}
