@@ -134,6 +134,19 @@ func item(name string) Item {
 	return Item{Name: name, Ref: chunk.Raw([]byte(name)), Kind: chunk.File, Size: int64(1000 + len(name))}
 }
 
+// put publishes the postings of it in a batch and returns them.
+func put(t testing.TB, a Asker, b *Batch, it Item) []Record {
+	t.Helper()
+	recs, err := b.Postings(it, time.Now().Add(PostingLife))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Put(t.Context(), a, recs); err != nil {
+		t.Fatal(err)
+	}
+	return recs
+}
+
 func publish(t testing.TB, a Asker, items ...Item) {
 	t.Helper()
 	for _, it := range items {
@@ -141,13 +154,7 @@ func publish(t testing.TB, a Asker, items ...Item) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		recs, err := b.Postings(it, time.Now().Add(PostingLife))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := Put(t.Context(), a, recs); err != nil {
-			t.Fatal(err)
-		}
+		put(t, a, b, it)
 	}
 }
 

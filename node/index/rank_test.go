@@ -68,14 +68,7 @@ func TestRestartedPublisherIsOneSource(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		recs, err := b.Postings(it, time.Now().Add(PostingLife))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := Put(t.Context(), a, recs); err != nil {
-			t.Fatal(err)
-		}
-		return recs
+		return put(t, a, b, it)
 	}
 	sources := func(it Item) int {
 		for _, row := range search(t, a, "song") {

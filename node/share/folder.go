@@ -1,7 +1,6 @@
 package share
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
@@ -142,11 +141,8 @@ func (s *Share) installFolders(done []*encoding) bool {
 		}
 		changes = append(changes, n.change(b))
 	}
-	s.mu.Unlock()
-	err := s.cat.apply(context.WithoutCancel(s.ctx), changes)
-	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.noteLocked("catalogue", err)
+	err := s.applyLocked(changes)
 	if err != nil {
 		s.changes = append(changes[:kept:kept], s.changes...)
 		return false

@@ -127,11 +127,8 @@ func (s *Share) finish(rs []result) {
 		}
 		changes = append(changes, n.change(b))
 	}
-	s.mu.Unlock()
-	err := s.cat.apply(context.WithoutCancel(s.ctx), changes)
-	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.noteLocked("catalogue", err)
+	err := s.applyLocked(changes)
 	if err != nil {
 		s.changes = append(changes[:len(changes)-len(good):len(changes)-len(good)], s.changes...)
 	}

@@ -151,19 +151,24 @@ func (s *Share) lookAround(looks []look) {
 // for the next time.
 func (s *Share) flush() {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	changes := s.changes
 	s.changes = nil
-	s.mu.Unlock()
 	if len(changes) == 0 {
 		return
 	}
-	err := s.cat.apply(context.WithoutCancel(s.ctx), changes)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.noteLocked("catalogue", err)
-	if err != nil {
+	if err := s.applyLocked(changes); err != nil {
 		s.changes = append(changes, s.changes...)
 	}
+}
+
+// applyLocked writes changes to the catalogue; the lock is not held meanwhile.
+func (s *Share) applyLocked(changes []change) error {
+	s.mu.Unlock()
+	err := s.cat.apply(context.WithoutCancel(s.ctx), changes)
+	s.mu.Lock()
+	s.noteLocked("catalogue", err)
+	return err
 }
 
 // noteLocked keeps or ends an error of the whole, without names.

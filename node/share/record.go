@@ -75,43 +75,46 @@ func (n *node) parse(b []byte) error {
 	return err
 }
 
+// decoder takes fields off b. What does not fit makes it bad, and all that
+// follows zero.
 type decoder struct {
 	b   []byte
 	bad bool
 }
 
-func (d *decoder) uvarint() uint64 {
-	v, n := binary.Uvarint(d.b)
+// skip leaves out the bytes that a number took; none means that it was none.
+func (d *decoder) skip(n int) {
 	if n <= 0 {
 		d.bad, d.b = true, nil
-		return 0
+		return
 	}
 	d.b = d.b[n:]
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.b) // v is 0 where there is none
+	d.skip(n)
 	return v
 }
 
 func (d *decoder) varint() int64 {
-	v, n := binary.Varint(d.b)
-	if n <= 0 {
-		d.bad, d.b = true, nil
-		return 0
-	}
-	d.b = d.b[n:]
+	v, n := binary.Varint(d.b) // likewise
+	d.skip(n)
 	return v
 }
 
 func (d *decoder) uint64() uint64 {
-	if len(d.b) < 8 {
-		d.bad, d.b = true, nil
+	b := d.take(8)
+	if b == nil {
 		return 0
 	}
-	v := binary.BigEndian.Uint64(d.b)
-	d.b = d.b[8:]
-	return v
+	return binary.BigEndian.Uint64(b)
 }
 
-func (d *decoder) bytes() []byte {
-	n := d.uvarint()
+func (d *decoder) bytes() []byte { return d.take(d.uvarint()) }
+
+// take gives the next n bytes, nil where there are fewer.
+func (d *decoder) take(n uint64) []byte {
 	if n > uint64(len(d.b)) {
 		d.bad, d.b = true, nil
 		return nil
