@@ -36,7 +36,7 @@ func (s *socketRoute) Dial(_ context.Context, first []byte) (io.ReadWriteCloser,
 			return nil, err
 		}
 	}
-	s.wg.Go(func() { _ = Serve(context.Background(), ends[1], first, s.b) })
+	s.wg.Go(func() { _ = (&Server{Blocks: s.b}).Serve(context.Background(), ends[1], first) })
 	return ends[0], nil
 }
 

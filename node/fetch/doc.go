@@ -5,7 +5,7 @@
 // routes at once, to several sessions where there are several. A Task is a
 // chunk.RangeGetter: it answers from the Store where it can, and else asks the
 // network, once for each chunk however many readers wait. The publisher's half
-// is Serve. What they say to each other is in PROTOCOL.md.
+// is a Server. What they say to each other is in PROTOCOL.md.
 //
 // It promises that no byte comes out before its whole chunk matched its hash,
 // that a session that lied is asked nothing more by that task, that every wait

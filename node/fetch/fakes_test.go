@@ -202,7 +202,7 @@ func (p *publisher) Dial(ctx context.Context, first []byte) (io.ReadWriteCloser,
 			_ = serve(context.Background(), far, first)
 			return
 		}
-		_ = Serve(context.Background(), far, first, p)
+		_ = (&Server{Blocks: p}).Serve(context.Background(), far, first)
 	})
 	return fakeConn{in: down, out: up}, nil
 }

@@ -43,15 +43,10 @@ type Server struct {
 // memory that it keeps.
 var errStalledReader = errors.New("reader takes nothing")
 
-// Serve serves blocks of b on conn until conn or ctx ends, and closes conn.
-// first holds the bytes that came with the handshake: they stand before those
-// of conn. It returns nil when the reader closed, ErrProtocol when it talked
+// Serve serves blocks on conn until conn or ctx ends, and closes conn. first
+// holds the bytes that came with the handshake: they stand before those of
+// conn. It returns nil when the reader closed, ErrProtocol when it talked
 // nonsense.
-func Serve(ctx context.Context, conn io.ReadWriteCloser, first []byte, b Blocks) error {
-	return (&Server{Blocks: b}).Serve(ctx, conn, first)
-}
-
-// Serve is like the function Serve, within the limits of s.
 func (s *Server) Serve(ctx context.Context, conn io.ReadWriteCloser, first []byte) error {
 	return s.ServeUntil(ctx, conn, first, nil)
 }

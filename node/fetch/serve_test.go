@@ -222,7 +222,7 @@ func TestServeEndsWithContext(t *testing.T) {
 	defer near.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, far, nil, blocksFunc(nil)) }()
+	go func() { done <- (&Server{Blocks: blocksFunc(nil)}).Serve(ctx, far, nil) }()
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)

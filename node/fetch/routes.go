@@ -1,0 +1,213 @@
+package fetch
+
+import (
+	"cmp"
+	"context"
+	"time"
+
+	"wanderfs/relay/wire"
+)
+
+const (
+	firstTwo  = 2               // routes that a task begins with
+	widen     = 4 << 20         // bytes; who read so much gets all routes
+	dialSlow  = 5 * time.Second // another route is dialled beside it
+	dialLimit = 20 * time.Second
+	maxRetry  = 10 * time.Second // between tries of one route
+)
+
+// candidate is a route that can be dialled, more than once: each dial builds
+// another path.
+type candidate struct {
+	route   Route
+	session wire.SessionNumber
+	open    int       // links
+	fails   int       // in a row
+	after   time.Time // not before
+	drained bool      // its last dial may not draw relays yet
+}
+
+// maxOpen is how many links may lead over one candidate. Two, so that a dying
+// path is no end even where there is one gateway only.
+const maxOpen = 2
+
+// routesLocked opens routes and looks for sources, as many as are needed.
+func (t *Task) routesLocked(now time.Time) {
+	goal := min(firstTwo, t.f.cfg.Routes)
+	if t.done >= widen || len(t.demanded)+len(t.ahead) > widen>>20 {
+		goal = t.f.cfg.Routes
+	}
+	t.width = max(t.width, goal)
+	var starved *fetch // one that no open route may have
+	for _, f := range t.demanded {
+		if !t.servedLocked(f) {
+			starved = f
+			break
+		}
+	}
+	if starved != nil && (len(starved.absent) > 0 || len(t.bad) > 0) {
+		if hope, _ := t.hopeLocked(starved); !hope { // only another source can help
+			t.find.next = earlier(t.find.next, t.find.ended.Add(250*time.Millisecond<<min(t.find.tries, 4)))
+		}
+	}
+	working := 0
+	doubtful := !t.othersLocked(nil)
+	for _, l := range t.links {
+		slow := l.leaving || doubtful && l.state == live && l.longSuspect(now) || l.silent || l.bypassed || l.state == dialing && now.Sub(l.dialAt) > dialSlow
+		if !slow && (starved == nil || !starved.absent[l.session]) {
+			working++
+		}
+	}
+	for working < goal {
+		c := t.candidateLocked(now, starved)
+		if c == nil {
+			break
+		}
+		if t.placesLocked() >= t.f.cfg.Routes && !t.makeRoomLocked(starved) {
+			break
+		}
+		t.dialLocked(c)
+		working++
+	}
+	if working < goal && !t.find.running && !now.Before(t.find.next) {
+		t.find.running = true
+		t.find.begun++
+		// Without any route it is urgent; more routes than one are a comfort.
+		pause := min(250*time.Millisecond<<min(t.find.tries, 4), 3*time.Second)
+		if working > 0 {
+			pause = 10 * time.Second
+		}
+		t.wg.Go(func() { t.search(pause) })
+	}
+}
+
+// servedLocked reports whether an open route may have f.
+func (t *Task) servedLocked(f *fetch) bool {
+	for _, l := range t.links {
+		if !l.bypassed && !f.absent[l.session] {
+			return true
+		}
+	}
+	return false
+}
+
+// makeRoomLocked closes the route that is of the least use.
+func (t *Task) makeRoomLocked(starved *fetch) bool {
+	for _, l := range t.links {
+		if !l.leaving && (l.bypassed || starved != nil && starved.absent[l.session]) {
+			t.endLinkLocked(l)
+			return true
+		}
+	}
+	return false
+}
+
+// candidateLocked returns the next route to dial: of the session with the
+// fewest open links, then the least used, then the one that failed least.
+func (t *Task) candidateLocked(now time.Time, starved *fetch) *candidate {
+	open := make(map[wire.SessionNumber]int)
+	for _, l := range t.links {
+		if !l.leaving {
+			open[l.session]++
+		}
+	}
+	var best *candidate
+	for _, c := range t.find.cands {
+		if c.open >= maxOpen || t.bad[c.session] || t.find.gone[c.session] || now.Before(c.after) || starved != nil && starved.absent[c.session] {
+			continue
+		}
+		if best == nil || cmp.Or(cmp.Compare(open[c.session], open[best.session]),
+			cmp.Compare(c.open, best.open), cmp.Compare(c.fails, best.fails)) < 0 {
+			best = c
+		}
+	}
+	return best
+}
+
+// dialLocked opens a route. What a reader waits for rides in its handshake.
+func (t *Task) dialLocked(c *candidate) {
+	l := &link{t: t, cand: c, session: c.session, notify: make(chan struct{}, 1), dialAt: time.Now()}
+	l.ctx, l.cancel = context.WithCancel(t.ctx)
+	c.open++
+	for _, f := range t.demanded {
+		if f.verifying || f.absent[c.session] || len(l.pending)+RequestSize > MaxFirst {
+			continue
+		}
+		if len(f.parts) == 0 {
+			t.planLocked(f)
+		}
+		for _, p := range f.parts {
+			if !p.done && len(p.reqs) == 0 && len(l.pending)+RequestSize <= MaxFirst && l.out < minWindow {
+				l.send(f, p).rode = true
+			}
+		}
+	}
+	first := l.pending
+	l.pending = nil
+	t.links = append(t.links, l)
+	route := l.cand.route // a search may replace it from now on
+	t.wg.Go(func() {
+		limit := time.AfterFunc(dialLimit, func() {
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			if l.state == dialing {
+				l.cancel()
+			}
+		})
+		defer limit.Stop()
+		l.run(route, first)
+	})
+}
+
+// linkEnded is told by a link whose connection is over. lied says that its
+// session broke the protocol.
+func (t *Task) linkEnded(l *link, lied bool) {
+	t.mu.Lock()
+	if lied {
+		t.banLocked(l.session)
+	}
+	t.endLinkLocked(l)
+	t.assignLocked()
+	t.mu.Unlock()
+	t.kick()
+}
+
+// endLinkLocked closes l and hands its requests to others.
+func (t *Task) endLinkLocked(l *link) {
+	if l.state == dead {
+		return
+	}
+	now := time.Now()
+	worked := l.state == live && l.taken > 0
+	l.gaveUp = l.state == live && (l.silent || l.bypassed)
+	l.state = dead
+	l.cancel()
+	t.links = remove(t.links, l)
+	if c := l.cand; !l.leaving { // else it has gone as it should
+		c.open--
+		c.fails++
+		if worked {
+			c.fails = 1
+		}
+		c.after = now.Add(min(250*time.Millisecond<<min(c.fails, 6), maxRetry))
+		if c.drained {
+			c.drained = false
+			t.find.drained = t.f.drawAgain()
+			c.after = later(c.after, t.find.drained)
+		}
+	}
+	if len(t.links) == 0 { // look again at once, but not in a loop
+		t.find.next = earlier(t.find.next, now.Add(250*time.Millisecond<<min(t.find.tries, 4)))
+	}
+	if t.f.cfg.unwatched {
+		return
+	}
+	for _, q := range l.queue {
+		q.p.reqs = remove(q.p.reqs, q)
+	}
+	for _, q := range l.queue {
+		t.orphanLocked(q.f)
+	}
+	l.queue, l.out = nil, 0
+	t.kick()
+}
