@@ -92,6 +92,7 @@ func (d *discovery) start() error {
 		return fmt.Errorf("start discovery: %w", err)
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
+	d.view.doubts.ask = d.enqueueSome
 	d.wg.Go(func() {
 		defer d.switches.Close()
 		defer sub.Close()

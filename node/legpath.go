@@ -54,7 +54,7 @@ func (b *paths) over(ctx context.Context, l *legs, gateway wire.Descriptor) (*le
 // ended by itself has failed.
 func (p *legPath) release(how fate) {
 	p.once.Do(func() {
-		if err := p.Err(); err != nil && !errors.Is(err, relay.ErrClosed) {
+		if p.fell() {
 			how = legFailed
 		}
 		p.legs.done(p.row, how, 0)

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"sync"
@@ -223,8 +224,13 @@ func leastShared(others []wire.Descriptor, choose func() ([]wire.Descriptor, err
 	return best, nil
 }
 
+// errRowDown says that a pinned relay of a row does not answer, and that no
+// other one fits the rest of it now.
+var errRowDown = errors.New("no pinned relay answers")
+
 // mendLocked replaces the relay of an idle row that cannot be used, and no
-// other one where that will do. It reports whether the row is whole.
+// other one where that will do. It reports whether the row is whole. A pinned
+// relay is never a reason to draw those behind it.
 func (l *legs) mendLocked(ctx context.Context, r *leg, gateway wire.Descriptor, why *error) bool {
 	at := r.broken
 	if at < 0 {
@@ -233,24 +239,39 @@ func (l *legs) mendLocked(ctx context.Context, r *leg, gateway wire.Descriptor, 
 	if at < 0 {
 		at = l.book.conflict(r.hops, gateway)
 	}
+	if at < 0 {
+		return true
+	}
 	old := r.hops
 	mended := func(hops []wire.Descriptor) []wire.Descriptor {
-		m := slices.Clone(old)
-		if at < 0 || len(hops) != len(old) || hops[at].Node == old[at].Node {
+		if len(hops) != len(old) || hops[at].Node == old[at].Node {
 			return nil
 		}
-		m[at] = hops[at]
-		if l.book.refresh(m) >= 0 || l.book.conflict(m, gateway) >= 0 {
-			return nil
+		alone := slices.Clone(old)
+		alone[at] = hops[at]
+		pinned := slices.Clone(old)
+		copy(pinned, hops[:min(pinnedHops, len(hops))])
+		for _, m := range [][]wire.Descriptor{alone, pinned} {
+			if l.book.refresh(m) < 0 && l.book.conflict(m, gateway) < 0 {
+				return m
+			}
+			if at >= pinnedHops {
+				break
+			}
 		}
-		return m
+		return nil
 	}
 	r.hops = nil // nobody else takes it meanwhile
 	hops, err := l.chooseLocked(gateway, func(hops []wire.Descriptor) bool { return mended(hops) != nil })
 	if err == nil {
-		if m := mended(hops); m != nil {
+		switch m := mended(hops); {
+		case m != nil:
 			hops = m
+		case at < pinnedHops:
+			err = errRowDown
 		}
+	}
+	if err == nil {
 		err = l.payLocked(ctx, hops)
 	}
 	if err != nil {

@@ -66,16 +66,28 @@ func (b *paths) forget(p *ownPath) {
 	_, lives := b.live[p]
 	delete(b.live, p)
 	b.mu.Unlock()
-	if !lives || !p.judged {
+	if !lives {
 		return
 	}
+	var blame func()
 	in, sent := p.Traffic()
+	fell := p.fell()
 	switch {
+	case !p.judged:
 	case in > p.in0:
 		b.chooser.served(p.hops[0].Node, true)
-	case sent > p.sent0 && p.Err() != nil: // it ended, nobody closed it
-		b.chooser.served(p.hops[0].Node, false)
+	case sent > p.sent0 && fell:
+		blame = func() { b.chooser.served(p.hops[0].Node, false) }
 	}
+	if fell {
+		b.view.doubts.failed(blame)
+	}
+}
+
+// fell reports whether the path has ended by itself: nobody here closed it.
+func (p *ownPath) fell() bool {
+	err := p.Err()
+	return err != nil && !errors.Is(err, relay.ErrClosed)
 }
 
 func (b *paths) drain(p *ownPath) {
@@ -127,6 +139,9 @@ func (b *paths) through(ctx context.Context, purpose string, hops []wire.Descrip
 			b.view.hopFailed(hops[hop.Index].Node)
 			b.held.failed(hops[hop.Index].Node)
 			b.chooser.built(hops, hop, own)
+			if hop.Index == 0 { // else the first relay has answered
+				b.view.doubts.failed(nil)
+			}
 		}
 		return nil, err
 	}

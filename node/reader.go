@@ -158,7 +158,7 @@ func (b *paths) legSource(hops int, policy addrPolicy) legSource {
 			return b.held.get(id)
 		},
 		next:  b.held.joins,
-		blame: func(fn func()) { fn() },
+		blame: b.view.doubts.failed,
 	}
 }
 

@@ -2,12 +2,18 @@ package node
 
 import (
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"wanderfs/node/control"
 )
+
+// nobodyAnswers says that this node seems to be cut off.
+func nobodyAnswers(silent time.Duration) string {
+	return fmt.Sprintf("an answer: no peer has given one for %v, is this machine on line?", silent.Round(time.Second))
+}
 
 // Status says what the node is doing, from memory.
 func (n *Node) Status() control.Status {
@@ -35,7 +41,10 @@ func (n *Node) Status() control.Status {
 		},
 		Cache: control.Cache{Bytes: ca.Bytes, Limit: ca.Limit, Chunks: ca.Chunks},
 	}
+	silent, cutOff := n.mesh.view.doubts.cutOff()
 	switch {
+	case cutOff && s.Peers > 0:
+		s.WaitingFor = nobodyAnswers(silent)
 	case !ready && s.Peers == 0 && n.mesh.book.empty():
 		s.WaitingFor = "a first peer: give one with --bootstrap, or use --mdns"
 	case !ready && s.Peers == 0:
@@ -70,6 +79,9 @@ func (n *Node) Status() control.Status {
 			CID: t.Ref.Name(), Done: t.Done, Size: t.Size, Rate: t.Rate, Sources: t.Sources,
 			StalledFor: int64(t.StalledFor / time.Second), Why: t.Why,
 		})
+		if cutOff && t.Why != "" {
+			s.Transfers[len(s.Transfers)-1].Why = nobodyAnswers(silent)
+		}
 	}
 	if n.relay != nil {
 		r := n.relay.Stats()

@@ -27,6 +27,7 @@ type view struct {
 	network string
 	policy  addrPolicy
 	now     func() time.Time
+	doubts  *doubts
 
 	mu      sync.Mutex
 	relays  map[wire.NodeID]*known    // guarded by mu
@@ -59,7 +60,7 @@ func newView(self wire.NodeID, network string, p addrPolicy, now func() time.Tim
 		now = time.Now
 	}
 	return &view{
-		self: self, network: network, policy: p, now: now,
+		self: self, network: network, policy: p, now: now, doubts: &doubts{now: now},
 		relays: make(map[wire.NodeID]*known), charged: make(map[relay.Hood]int),
 		hoods: make(map[netip.Prefix]int), changed: make(chan struct{}), split: make(map[wire.NodeID]time.Time),
 	}
@@ -182,15 +183,17 @@ func (v *view) askWorked(id wire.NodeID) {
 
 func (v *view) answered(id wire.NodeID, f func(k *known) (back bool)) {
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	k := v.relays[id]
-	if k == nil {
-		return
+	if k != nil {
+		k.answered = v.now()
+		v.heard = k.answered
+		if f(k) {
+			v.signalLocked()
+		}
 	}
-	k.answered = v.now()
-	v.heard = k.answered
-	if f(k) {
-		v.signalLocked()
+	v.mu.Unlock()
+	if k != nil {
+		v.doubts.heard()
 	}
 }
 

@@ -29,6 +29,14 @@ func (d *discovery) enqueue(p peer.ID) {
 	signal(d.kick)
 }
 
+// enqueueSome lets a few random connected peers be visited: does anybody
+// answer?
+func (d *discovery) enqueueSome() {
+	for range 3 {
+		d.enqueueAny()
+	}
+}
+
 // enqueueAny lets one random connected peer be visited.
 func (d *discovery) enqueueAny() {
 	ps := d.t.Network().Peers()

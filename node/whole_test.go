@@ -32,6 +32,7 @@ type whole struct {
 	pubs    *paths
 	find    *finder
 	fetch   *fetch.Fetcher
+	line    relaytest.Faulty // all that the reader dials
 	closers []func()
 }
 
@@ -95,6 +96,8 @@ func newWhole(t *testing.T, cfg relaytest.Config, content *blocks, gateways int,
 		time.Sleep(100 * time.Millisecond)
 	}
 	reading := w.user(cfg.Relays)
+	w.line.Network = reading.builder.Network
+	reading.builder.Network = &w.line
 	w.find = &finder{
 		network: relaytest.Name, paths: reading, policy: addrPolicy{lab: true}, hops: 3,
 		own: newReadSessions(reading, newLegBook(reading.legSource(3, addrPolicy{lab: true})), 2*time.Hour),

@@ -1,0 +1,77 @@
+package node
+
+import (
+	"sync"
+	"time"
+)
+
+// All are ours; any value works.
+const (
+	doubtFor  = 10 * time.Second // a failure counts if somebody answers so soon after it
+	askPause  = time.Second      // between two rounds of asking whether anybody answers
+	cutAfter  = 3 * time.Second  // nobody has answered for so long after a failure: this node is cut off
+	maxDoubts = 256              // conclusions that wait; more are not drawn
+)
+
+// doubts holds back what is concluded from the failure of a path until it is
+// known that it is not this node that is cut off: somebody has answered since.
+// It is safe for concurrent use.
+type doubts struct {
+	ask func() // asks others whether they are there; must not wait, nil asks nobody; set before use
+	now func() time.Time
+
+	mu      sync.Mutex
+	since   time.Time // of the first failure that nobody has answered after; zero: none
+	asked   time.Time // last
+	waiting []doubt   // in order of time
+}
+
+type doubt struct {
+	at   time.Time
+	then func()
+}
+
+// failed notes that something failed, and asks whether anybody answers. If so,
+// and soon, it calls then, which may be nil, without a lock.
+func (d *doubts) failed(then func()) {
+	d.mu.Lock()
+	now := d.now()
+	if d.since.IsZero() {
+		d.since = now
+	}
+	if then != nil && len(d.waiting) < maxDoubts {
+		d.waiting = append(d.waiting, doubt{now, then})
+	}
+	due := d.ask != nil && now.Sub(d.asked) >= askPause
+	if due {
+		d.asked = now
+	}
+	d.mu.Unlock()
+	if due {
+		d.ask()
+	}
+}
+
+// heard notes that somebody has answered.
+func (d *doubts) heard() {
+	d.mu.Lock()
+	now, was := d.now(), d.waiting
+	d.since, d.waiting = time.Time{}, nil
+	d.mu.Unlock()
+	for _, x := range was {
+		if now.Sub(x.at) < doubtFor {
+			x.then()
+		}
+	}
+}
+
+// cutOff reports whether nobody answers, as far as is known, and for how long.
+func (d *doubts) cutOff() (time.Duration, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.since.IsZero() {
+		return 0, false
+	}
+	silent := d.now().Sub(d.since)
+	return silent, silent >= cutAfter
+}

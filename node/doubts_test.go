@@ -1,0 +1,41 @@
+package node
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// What failed is blamed when somebody has answered since, and soon; not when it
+// is this node that was cut off.
+func TestDoubts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, blamed := 0, 0
+		d := &doubts{now: time.Now, ask: func() { asked++ }}
+		blame := func() { blamed++ }
+		d.heard()
+		d.failed(blame)
+		d.failed(blame)
+		if asked != 1 || blamed != 0 {
+			t.Errorf("at once: asked %d times, blamed %d, want 1 and 0", asked, blamed)
+		}
+		time.Sleep(cutAfter - time.Millisecond)
+		if _, off := d.cutOff(); off {
+			t.Error("cut off before anybody had time to answer")
+		}
+		d.heard()
+		if blamed != 2 {
+			t.Errorf("after an answer: %d are blamed, want 2", blamed)
+		}
+		d.failed(blame)
+		time.Sleep(doubtFor)
+		d.failed(nil)
+		if silent, off := d.cutOff(); !off || silent != doubtFor || asked != 3 {
+			t.Errorf("nobody answers: cut off %v for %v, asked %d times", off, silent, asked)
+		}
+		d.heard()
+		if _, off := d.cutOff(); off || blamed != 2 {
+			t.Errorf("on line again: cut off %v, %d are blamed, want 2", off, blamed)
+		}
+	})
+}
