@@ -192,8 +192,10 @@ func (s *session) farewell(ctx context.Context) <-chan struct{} {
 }
 
 // choose chooses a path whose gateway none of the session's other paths has,
-// and as few of their relays as possible: one that is lost should not take all
-// of the session's gateways with it.
+// and before it as few of their relays as possible: one that is lost should not
+// take all of the session's gateways with it. The gateway is drawn once, whatever
+// leads there: records name it, and a choice among several would show who is
+// pinned.
 func (s *session) choose(slot int) ([]wire.Descriptor, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -204,11 +206,15 @@ func (s *session) choose(slot int) ([]wire.Descriptor, error) {
 			relays = append(relays, g.hops...)
 		}
 	}
-	hops, err := leastShared(relays, func() ([]wire.Descriptor, error) {
-		return s.p.paths.chooser.path(s.p.hops+1, true, others...)
-	})
+	hops, err := s.p.paths.chooser.path(s.p.hops+1, true, others...)
 	if err != nil {
 		return nil, err
+	}
+	to := hops[s.p.hops]
+	if way, err := leastShared(relays, func() ([]wire.Descriptor, error) {
+		return s.p.paths.chooser.path(s.p.hops, false, to)
+	}); err == nil {
+		hops = append(way, to)
 	}
 	s.gateways[slot] = &gateway{desc: hops[len(hops)-1], hops: hops}
 	return hops, nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -215,5 +216,39 @@ func TestCloseIsQuick(t *testing.T) {
 	n.Close()
 	if took := time.Since(begin); took > 3*time.Second {
 		t.Errorf("took %v", took)
+	}
+}
+
+// Whoever is pinned is a session's gateway as often as others are, also where
+// its paths avoid each other's relays.
+func TestGatewaysOfASessionShowNoPins(t *testing.T) {
+	const relays, rounds = 24, 1200
+	var addrs []string
+	for i := range relays {
+		addrs = append(addrs, fmt.Sprintf("10.%d.0.1:1", i))
+	}
+	v := hopsView(t, addrs, relays)
+	c := testChooser(t, v, nil)
+	drawn := make(map[wire.NodeID]int)
+	pinned := make(map[wire.NodeID]bool)
+	for range rounds {
+		s := &session{p: &publishing{paths: &paths{chooser: c}, hops: 2}}
+		for slot := range s.gateways {
+			hops, err := s.choose(slot)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pinned[hops[0].Node], pinned[hops[1].Node] = true, true
+			drawn[hops[2].Node]++
+		}
+	}
+	if len(pinned) != 6 {
+		t.Fatalf("%d relays are pinned, want 2 and 4", len(pinned))
+	}
+	for _, d := range v.usable() {
+		want := rounds * wire.MaxGateways / relays
+		if got := drawn[d.Node]; got < want*2/3 || got > want*4/3 { // 12 apart is one standard deviation
+			t.Errorf("a relay (pinned: %v) was the gateway %d times, want about %d", pinned[d.Node], got, want)
+		}
 	}
 }
