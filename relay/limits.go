@@ -12,6 +12,12 @@ import (
 // Limits bound what strangers may make a relay hold and do. A zero field has
 // the default that it names; negative numbers mean none at all. A neighbour
 // carries the circuits of many users, so what one may do suits thousands.
+//
+// Behind Creates, in processor time (BenchmarkSetUpCost, one hop): a valid
+// set-up packet costs who makes it 340 µs, and the relay 344 µs with its reply;
+// bytes that are no packet cost the relay 146 µs and their sender nothing. So
+// at 50 a second one neighbour takes 1.7 % of a core at most, and waits in line
+// behind himself. What is beyond the bucket is reset unread.
 type Limits struct {
 	// What is held.
 	Circuits     int   // at a time; 10240: idle ones fit into 1 GiB
@@ -20,7 +26,8 @@ type Limits struct {
 	StreamsPer   int   // streams of all circuits of one neighbour that end here; 4096
 	Asks         int   // requests at a time on one circuit; 16
 	Pool         int64 // bytes of frames held for others, all circuits together; 128 MiB
-	Stalled      int   // circuits that wait and hardly move; 256: each may leave a link's window, 4 MiB, unread
+	Stalled      int   // circuits that wait and hardly move while memory is short; 64: each may leave a link's window, 4 MiB, unread
+	Memory       int64 // bytes of the process's living heap from which on it is short; 512 MiB
 	Known        int   // neighbours, and targets, remembered at a time; 4096
 
 	// Set-up.
@@ -61,7 +68,8 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.StreamsPer, 4096)
 	def(&l.Asks, 16)
 	def(&l.Pool, 128<<20)
-	def(&l.Stalled, 256)
+	def(&l.Stalled, 64)
+	def(&l.Memory, 512<<20)
 	def(&l.Known, 4096)
 	def(&l.HalfOpen, 1024)
 	def(&l.HalfOpenPer, 128)

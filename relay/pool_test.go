@@ -99,7 +99,7 @@ func TestStalledBound(t *testing.T) {
 		n, err := relaytest.New(relaytest.Config{
 			Window: 4 * wire.FrameSize,
 			Far:    func(int) relay.Far { return echo{} },
-			Limits: relay.Limits{Stalled: most, Stall: time.Hour, Idle: time.Hour},
+			Limits: relay.Limits{Stalled: most, Memory: 1, Stall: time.Hour, Idle: time.Hour},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -127,6 +127,37 @@ func TestStalledBound(t *testing.T) {
 			if got, want := p.Err() != nil, i < stalled-most; got != want {
 				t.Errorf("circuit %d ended: %t, want %t", i, got, want)
 			}
+			p.Close()
+		}
+	})
+}
+
+// TestStandingStillIsNoCrime: while there is memory nobody is ended for
+// standing still.
+func TestStandingStillIsNoCrime(t *testing.T) {
+	const stalled = 5
+	synctest.Test(t, func(t *testing.T) {
+		n, err := relaytest.New(relaytest.Config{
+			Window: 4 * wire.FrameSize,
+			Far:    func(int) relay.Far { return echo{} },
+			Limits: relay.Limits{Stalled: 1, Memory: 1 << 60, Stall: time.Hour, Idle: time.Hour},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close()
+		var ps []stallable
+		for range stalled {
+			p := newStallable(t, n)
+			p.stall()
+			ps = append(ps, p)
+		}
+		time.Sleep(time.Minute)
+		if got := n.Relay(0).Stats().Circuits; got != stalled {
+			t.Errorf("%d circuits, want %d", got, stalled)
+		}
+		for _, p := range ps {
+			p.let()
 			p.Close()
 		}
 	})

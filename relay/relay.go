@@ -34,6 +34,7 @@ type Config struct {
 type Stats struct {
 	Circuits int    // at this moment
 	Bytes    uint64 // payload carried for others: a frame's capacity when passed on, a byte once when spliced
+	Held     int64  // bytes of frames held for others at this moment
 }
 
 // Relay carries circuits of others. All methods are safe for concurrent use.
@@ -111,7 +112,7 @@ func (r *Relay) Onion() (*wire.PublicKey, time.Time) { return r.onion.current() 
 func (r *Relay) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return Stats{Circuits: len(r.circuits), Bytes: r.bytes.Load()}
+	return Stats{Circuits: len(r.circuits), Bytes: r.bytes.Load(), Held: r.pool.held.Load() * wire.FrameSize}
 }
 
 // Serve carries one circuit that a neighbour opened, and returns when it is

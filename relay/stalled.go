@@ -2,6 +2,9 @@ package relay
 
 import (
 	"cmp"
+	"math"
+	"runtime"
+	"runtime/metrics"
 	"slices"
 )
 
@@ -34,8 +37,11 @@ func (p *pace) look(c *circuit) int64 {
 }
 
 // endStalled ends the circuits that have stood still for longest when there
-// are too many of them: behind each there may be a whole window of bytes in
-// the link that it does not read.
+// are too many of them and memory is short: behind each there may be a whole
+// window of bytes in the link that it does not read, and nobody but the link
+// knows whether there is. While memory lasts none is ended: ten thousand idle
+// circuits stand still, too, when a line or this machine is slow for a second,
+// and hold next to nothing.
 func (r *Relay) endStalled() {
 	type stalled struct {
 		c     *circuit
@@ -49,11 +55,30 @@ func (r *Relay) endStalled() {
 		}
 	}
 	r.mu.Unlock()
-	if len(all) <= r.limits.Stalled {
+	if len(all) <= r.limits.Stalled || !memoryShort(r.limits.Memory) {
 		return
 	}
 	slices.SortFunc(all, func(a, b stalled) int { return cmp.Compare(a.since, b.since) })
 	for _, s := range all[:len(all)-r.limits.Stalled] {
 		s.c.end(errStalled)
 	}
+}
+
+// memoryShort tells whether the process's heap takes so many bytes, garbage
+// aside.
+func memoryShort(limit int64) bool {
+	if heapBytes() < limit {
+		return false
+	}
+	runtime.GC() // at most once a look, and only while many stand still
+	return heapBytes() >= limit
+}
+
+func heapBytes() int64 {
+	s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(s)
+	if s[0].Value.Kind() != metrics.KindUint64 {
+		return math.MaxInt64 // unknown: as if it were short
+	}
+	return int64(s[0].Value.Uint64())
 }
