@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,6 +35,9 @@ type whole struct {
 	fetch   *fetch.Fetcher
 	line    relaytest.Faulty // all that the reader dials
 	closers []func()
+
+	mu   sync.Mutex
+	told map[wire.NodeID]bool // gateways that the reader knows of; guarded by mu
 }
 
 // blocks are a file's. It is a fetch.Blocks and a chunk.Sink.
@@ -76,7 +80,7 @@ func newWhole(t *testing.T, cfg relaytest.Config, content *blocks, gateways int,
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &whole{t: t, net: n, index: make(map[wire.NodeID]int), book: content}
+	w := &whole{t: t, net: n, index: make(map[wire.NodeID]int), book: content, told: make(map[wire.NodeID]bool)}
 	for i := range cfg.Relays {
 		w.index[n.Hops(i)[0].Node] = i
 	}
@@ -132,6 +136,11 @@ func (w *whole) Find(_ context.Context, root chunk.Ref) ([]fetch.Route, error) {
 	if !ok {
 		return nil, nil
 	}
+	w.mu.Lock()
+	for _, g := range src.Gateways {
+		w.told[g.Node] = true
+	}
+	w.mu.Unlock()
 	b, err := src.AppendBinary(nil)
 	if err != nil {
 		return nil, err
@@ -174,11 +183,12 @@ func (w *whole) ways() (out [][]wire.Descriptor) {
 	return out
 }
 
-// gateway reports whether the session listens at a relay, or is about to.
+// gateway reports whether the reader was ever told that the session listens at
+// a relay: that is then on no path to it but as the last one.
 func (w *whole) gateway(id wire.NodeID) bool {
-	w.pub.mu.Lock()
-	defer w.pub.mu.Unlock()
-	return slices.ContainsFunc(w.pub.gateways[:], func(g *gateway) bool { return g != nil && g.desc.Node == id })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.told[id]
 }
 
 // rows gives the rows of relays of the reading task.
