@@ -62,6 +62,8 @@ type hostConfig struct {
 	NoUPnP       bool
 	Limits       relay.Limits // the relay's, for the resource manager
 	Log          *slog.Logger
+
+	window uint32 // tests only: bytes of a stream's receive window, for ever; 0 is initialWindow, and more as it grows
 }
 
 func newTransport(c hostConfig) (*transport, error) {
@@ -94,7 +96,7 @@ func newTransport(c hostConfig) (*transport, error) {
 		libp2p.NoTransports,
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
 		libp2p.Security(libp2ptls.ID, newSecurity),
-		libp2p.Muxer(yamux.ID, fairMuxer{muxer()}),
+		libp2p.Muxer(yamux.ID, fairMuxer{muxer(c.window)}),
 		libp2p.ResourceManager(limits),
 		libp2p.ConnectionManager(conns),
 		libp2p.ConnectionGater(t.gater),

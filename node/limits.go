@@ -105,10 +105,14 @@ func newLimits(p protocols, l relay.Limits, lab bool) (network.ResourceManager, 
 	return rm, nil
 }
 
-// muxer returns yamux with the windows of this network.
-func muxer() network.Multiplexer {
+// muxer returns yamux with the windows of this network, or with a window that
+// does not grow.
+func muxer(window uint32) network.Multiplexer {
 	cfg := *yamux.DefaultTransport
 	cfg.InitialStreamWindowSize = initialWindow
 	cfg.MaxStreamWindowSize = maxWindow
+	if window > 0 {
+		cfg.InitialStreamWindowSize, cfg.MaxStreamWindowSize = window, window
+	}
 	return &cfg
 }

@@ -22,7 +22,10 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(bareEnv); role != "" {
 		os.Exit(runBare(role))
 	}
-	goleak.VerifyTestMain(m,
+	if how := os.Getenv(crowdEnv); how != "" {
+		os.Exit(runCrowd(how))
+	}
+	goleak.VerifyTestMain(cleaning{m},
 		// The libraries start these once a process and never end them.
 		goleak.IgnoreTopFunction("github.com/ipfs/go-log/v2/writer.(*MirrorWriter).logRoutine"),
 		goleak.IgnoreTopFunction("go.opencensus.io/stats/view.(*worker).start"),

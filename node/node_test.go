@@ -54,7 +54,7 @@ const patience = 3 * time.Minute
 
 // eventually asks for cond a few times a second; for what is seen through
 // Status or a search only.
-func eventually(t *testing.T, within time.Duration, what string, cond func() bool) {
+func eventually(t testing.TB, within time.Duration, what string, cond func() bool) {
 	t.Helper()
 	end := time.After(within)
 	tick := time.NewTicker(50 * time.Millisecond)

@@ -1,0 +1,84 @@
+package node
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"wanderfs/relay"
+)
+
+// TestCloggingProcesses: somebody pushes all that a suspect's relay will
+// carry through it, and reads from the session that the same node runs. The
+// session's rate does not tell. The shares are well below what the machine
+// can do, so that it is they who bound.
+func TestCloggingProcesses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute")
+	}
+	const up = 2 << 20 // bytes a second
+	roomy := patient(roomyLimits())
+	suspect := startCrowd(t, crowdSetup{Role: crowdNode, Limits: roomy, UpLimit: up})
+	first := suspect.ask(t, crowdAsk{Op: "descriptors"}).Relays[0]
+	relays := startCrowd(t, crowdSetup{Role: crowdRelays, Hosts: 4, Limits: roomy})
+	ds := relays.ask(t, crowdAsk{Op: "descriptors"}).Relays
+	session := suspect.ask(t, crowdAsk{Op: "publish", Ways: [][][]byte{{ds[0], ds[1]}}}).Sessions
+	others := startCrowd(t, crowdSetup{Role: crowdUsers, Hosts: 2})
+	bulk := others.ask(t, crowdAsk{Op: "publish", Ways: [][][]byte{{first, ds[2]}, {first, ds[3]}}}).Sessions
+	watcher, loader := startCrowd(t, crowdSetup{Role: crowdUsers, Hosts: 1}), startCrowd(t, crowdSetup{Role: crowdUsers, Hosts: 4})
+	watch := crowdAsk{Op: "read", Ways: [][][]byte{{ds[2], ds[1]}}, Sessions: session, N: 1, At: 1, For: 8 * time.Second}
+	load := crowdAsk{Op: "read", Ways: [][][]byte{{ds[0], ds[2]}, {ds[1], ds[3]}}, Sessions: bulk, N: 8, At: 8, For: 12 * time.Second}
+	carried := func() uint64 { return suspect.ask(t, crowdAsk{Op: "look"}).Use.Relayed }
+	var changes []float64
+	for range 3 {
+		alone := watcher.ask(t, watch).Rates[0]
+		loader.begin(t, load)
+		time.Sleep(2 * time.Second)
+		before, start := carried(), time.Now()
+		loaded := watcher.ask(t, watch).Rates[0]
+		rate := float64(carried()-before) / time.Since(start).Seconds()
+		loader.wait(t)
+		t.Logf("session: %.0f KiB/s alone, %.0f KiB/s loaded; the relay carries %.0f KiB/s for others", alone/1024, loaded/1024, rate/1024)
+		if rate < 0.4*up {
+			t.Errorf("the relay was not loaded: %.0f bytes a second of %d", rate, up/2)
+		}
+		changes = append(changes, (loaded-alone)/alone)
+	}
+	// Of the pairs the one in the middle: noise goes both ways, a load only down.
+	if got := median(changes); math.Abs(got) > 0.05 {
+		t.Errorf("the session's rate changes by %.1f %% under load, want at most 5 %%", 100*got)
+	}
+}
+
+// TestCrowdAtOneGateway: readers share one standing path over real links, and
+// some of them take nothing; the others keep at least 80 % of their rate.
+func TestCrowdAtOneGateway(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute")
+	}
+	const reading, stalled, up = 16, 4, 8 << 20
+	roomy := patient(roomyLimits())
+	relays := startCrowd(t, crowdSetup{Role: crowdRelays, Hosts: 4, Limits: roomy})
+	ds := relays.ask(t, crowdAsk{Op: "descriptors"}).Relays
+	publisher := startCrowd(t, crowdSetup{Role: crowdNode, Limits: relay.Limits{}, UpLimit: up})
+	session := publisher.ask(t, crowdAsk{Op: "publish", Ways: [][][]byte{{ds[0], ds[1]}}}).Sessions
+	readers, asleep := startCrowd(t, crowdSetup{Role: crowdUsers, Hosts: 4}), startCrowd(t, crowdSetup{Role: crowdUsers, Hosts: 2, Window: 256 << 10})
+	ways := [][][]byte{{ds[2], ds[1]}, {ds[3], ds[1]}}
+	q := crowdAsk{Op: "read", Ways: ways, Sessions: session, N: reading, At: 4, For: 10 * time.Second}
+	slowest := func() float64 {
+		rates := readers.ask(t, q).Rates
+		least := rates[0]
+		for _, r := range rates {
+			least = min(least, r)
+		}
+		return least
+	}
+	alone := slowest()
+	asleep.ask(t, crowdAsk{Op: "stall", Ways: ways, Sessions: session, N: stalled, At: 2})
+	time.Sleep(8 * time.Second) // until they have what their windows hold
+	beside := slowest()
+	t.Logf("slowest of %d: %.0f KiB/s alone, %.0f KiB/s beside %d who stall", reading, alone/1024, beside/1024, stalled)
+	if beside < 0.8*alone {
+		t.Errorf("the slowest has %.2f of its rate beside those who stall, want at least 0.8", beside/alone)
+	}
+}
