@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
-	mrand "math/rand/v2"
 	"time"
 
 	"wanderfs/relay/wire"
@@ -41,8 +40,7 @@ type FarConfig struct {
 	Log      *slog.Logger  // nil is silence
 
 	// When the nearest super nodes do not know, a get walks on.
-	Walkers   int           // ways it takes at the same time; default 4; less than 0: it does not walk
-	TTL       int           // super nodes on each way; up to 2 more by chance; default 8, at most 10
+	Walkers   int           // ways it takes at the same time; default 5; less than 0: it does not walk
 	Walk      time.Duration // for walking; default 7 s
 	WalkAfter time.Duration // it begins, with some of the nearest still silent; default 1.2 s
 	Reach     time.Duration // for the first super node of a way to be reached; default 700 ms
@@ -53,12 +51,11 @@ type FarConfig struct {
 // address and puts records there or merges what they hold. It satisfies
 // relay.Far, keeps nothing and is safe for concurrent use.
 type Far struct {
-	cfg   FarConfig
-	slots chan struct{}
-	walks chan struct{}
-	// newWalk gives a walk its id and up to extraTTL more steps, both random
-	// but in tests.
-	newWalk func() (walkID, int)
+	cfg     FarConfig
+	slots   chan struct{}
+	walks   chan struct{}
+	newWalk func() walkID     // random but in tests
+	coin    func(walkID) bool // the same
 }
 
 // NewFar makes a Far.
@@ -77,12 +74,10 @@ func NewFar(cfg FarConfig) *Far {
 	num(&cfg.First, 3)
 	num(&cfg.Requests, 64)
 	num(&cfg.Parallel, 8)
-	num(&cfg.TTL, 8)
 	num(&cfg.Walks, 16)
 	if cfg.Walkers == 0 {
-		cfg.Walkers = 4
+		cfg.Walkers = 5
 	}
-	cfg.TTL = min(cfg.TTL, maxTTL-extraTTL)
 	dur(&cfg.Lookup, 6*time.Second)
 	dur(&cfg.Ask, 4*time.Second)
 	dur(&cfg.Widen, 700*time.Millisecond)
@@ -97,10 +92,11 @@ func NewFar(cfg FarConfig) *Far {
 	}
 	return &Far{
 		cfg: cfg, slots: make(chan struct{}, cfg.Requests), walks: make(chan struct{}, cfg.Walks),
-		newWalk: func() (id walkID, more int) {
+		newWalk: func() (id walkID) {
 			rand.Read(id[:]) // never fails
-			return id, mrand.IntN(extraTTL + 1)
+			return id
 		},
+		coin: walkCoin,
 	}
 }
 

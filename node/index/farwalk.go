@@ -9,10 +9,6 @@ import (
 	"wanderfs/relay/wire"
 )
 
-// extraTTL is by how much a TTL is longer at most by chance, so that the first
-// super node of a walk does not read from it that it is the first; ours.
-const extraTTL = 2
-
 // walkEnd is how one walker ended, and whether it met anybody at all.
 type walkEnd struct {
 	walkAnswer
@@ -31,10 +27,9 @@ func (f *Far) walk(ctx context.Context, wg *sync.WaitGroup, g getRequest, nodes,
 	default:
 		return 0 // enough of them are under way
 	}
-	id, more := f.newWalk()
-	w := walkRequest{TTL: f.cfg.TTL + more, ID: id, Get: g}
+	w := newWalkRequest(f.newWalk(), g)
 	for _, n := range nodes {
-		w.Asked = remember(w.Asked, w.ID.tag(n))
+		w = w.remember(n)
 	}
 	starts := f.starts(g.Addr, nodes, lived)
 	if len(starts) == 0 {
@@ -48,12 +43,12 @@ func (f *Far) walk(ctx context.Context, wg *sync.WaitGroup, g getRequest, nodes,
 		return 0
 	}
 	for _, n := range starts[:min(f.cfg.Walkers, len(starts))] {
-		w.Asked = remember(w.Asked, w.ID.tag(n)) // no walker is to come where another begins
+		w = w.remember(n) // no walker is to come where another begins
 	}
 	var (
 		mu   sync.Mutex
 		all  sync.WaitGroup
-		step = walker{f.cfg.Router, f.cfg.Network, f.cfg.Reach, f.cfg.Replicas}
+		step = walker{f.cfg.Router, f.cfg.Network, f.cfg.Reach, f.cfg.Replicas, f.coin}
 	)
 	next := func(walkRequest) (wire.NodeID, bool) {
 		mu.Lock()

@@ -9,7 +9,7 @@ import (
 
 // recentWalks remembers which walking queries came by, in memory of a fixed
 // size: the oldest make room. A query that is forgotten too early is bounded by
-// its TTL all the same. Safe for concurrent use.
+// its coins all the same. Safe for concurrent use.
 type recentWalks struct {
 	keep time.Duration
 

@@ -30,6 +30,7 @@ type ServerConfig struct {
 	Reach  time.Duration // for the next super node to be reached; default 700 ms
 	Tries  int           // super nodes tried at one step that are dead or were visited; default 6
 	Walks  int           // walking queries at the same time; default 128
+	Walk   time.Duration // for one of them, and for all the same: what is left of it would tell how far it came; default 7 s
 	Recent int           // walking queries remembered; default 8192
 	Forget time.Duration // after which they are forgotten; default 1 min
 
@@ -51,7 +52,7 @@ type Server struct {
 
 // spread is among how many of the nearest super nodes that were not tried yet
 // the next one is chosen, so that walkers that meet part again; ours.
-const spread = 3
+const spread = 2
 
 // NewServer makes a Server.
 func NewServer(cfg ServerConfig) *Server {
@@ -67,6 +68,9 @@ func NewServer(cfg ServerConfig) *Server {
 	if cfg.Reach <= 0 {
 		cfg.Reach = 700 * time.Millisecond
 	}
+	if cfg.Walk <= 0 {
+		cfg.Walk = 7 * time.Second
+	}
 	if cfg.Forget <= 0 {
 		cfg.Forget = time.Minute
 	}
@@ -75,7 +79,7 @@ func NewServer(cfg ServerConfig) *Server {
 	}
 	return &Server{
 		cfg:    cfg,
-		walker: walker{cfg.Router, cfg.Network, cfg.Reach, cfg.Tries},
+		walker: walker{cfg.Router, cfg.Network, cfg.Reach, cfg.Tries, walkCoin},
 		slots:  make(chan struct{}, cfg.Walks),
 		recent: newRecentWalks(cfg.Recent, cfg.Forget),
 		reads:  newShares(cfg.Reads.or(Share{PerSecond: 100, Burst: 1000})),
@@ -118,14 +122,14 @@ func (s *Server) walk(ctx context.Context, from wire.NodeID, w walkRequest) walk
 	if !s.recent.first(w.ID, s.cfg.Now()) {
 		return walkAnswer{Status: walkSeen}
 	}
-	ctx, cancel := context.WithTimeout(ctx, w.Budget)
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Walk)
 	defer cancel()
 	if b, err := s.cfg.Holder.Answer(ctx, w.Get.encode()); err == nil {
 		if a, err := parseGot(b); err == nil && len(a.Records) > 0 {
 			return walkAnswer{Status: walkFound, Got: a}
 		}
 	}
-	w.Asked = remember(w.Asked, w.ID.tag(s.cfg.Self))
+	w = w.remember(s.cfg.Self)
 	region := s.cfg.Router.Known(w.Get.Addr, s.cfg.Region)
 	a, _ := s.walker.pass(ctx, w, func(w walkRequest) (wire.NodeID, bool) {
 		return s.next(from, w, region)
@@ -138,7 +142,7 @@ func (s *Server) walk(ctx context.Context, from wire.NodeID, w walkRequest) walk
 func (s *Server) next(from wire.NodeID, w walkRequest, region []wire.NodeID) (wire.NodeID, bool) {
 	near := make([]wire.NodeID, 0, spread)
 	for _, n := range region {
-		if n == from || n == s.cfg.Self || slices.Contains(w.Asked, w.ID.tag(n)) {
+		if n == from || n == s.cfg.Self || w.was(n) {
 			continue
 		}
 		if near = append(near, n); len(near) == spread {
@@ -149,6 +153,6 @@ func (s *Server) next(from wire.NodeID, w walkRequest, region []wire.NodeID) (wi
 		return wire.NodeID{}, false
 	}
 	// Alike for one query at one node, other for each query.
-	h := sha256.Sum256(append(append([]byte{byte(len(w.Asked))}, w.ID[:]...), s.cfg.Self[:]...))
+	h := sha256.Sum256(append(slices.Clone(w.ID[:]), s.cfg.Self[:]...))
 	return near[int(h[0])%len(near)], true
 }

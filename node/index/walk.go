@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	mrand "math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -21,13 +22,19 @@ type walker struct {
 	router  Router
 	network string
 	reach   time.Duration // for a super node to be reached
-	tries   int           // super nodes tried that cost no step: dead, or visited before
+	tries   int           // super nodes tried that did not take it on: dead, visited before, with nowhere to go
+	coin    func(walkID) bool
 }
 
+// lastIn is in how many steps of a walk one is the last, by a coin that whoever
+// passes it on throws anew. So a walk ends, and nothing in it counts steps: to
+// each on the way it looks as if the far end, or anybody, were the one before.
+// Measured in TestWander; ours.
+const lastIn = 64
+
+func walkCoin(walkID) bool { return mrand.IntN(lastIn) > 0 }
+
 const (
-	// hopMargin is kept back at each step, so that the answer is there before
-	// the one who waits for it gives up: a round trip; ours.
-	hopMargin = 200 * time.Millisecond
 	// besideAfter is how long one super node is waited for alone; ours. To
 	// dial another 100 ms away takes 300.
 	besideAfter = 350 * time.Millisecond
@@ -41,35 +48,30 @@ const (
 // second result tells whether anybody answered.
 func (k walker) pass(ctx context.Context, w walkRequest, next func(w walkRequest) (wire.NodeID, bool)) (end walkAnswer, heard bool) {
 	deadline, _ := ctx.Deadline() // all callers set one
-	for tries := 0; w.TTL > 0 && tries < k.tries; {
+	for tries := 0; w.On && tries < k.tries; {
 		to, ok := k.meet(ctx, &w, &tries, next)
 		if !ok {
 			break
 		}
-		left := time.Until(deadline) - hopMargin
-		if left < leastBudget {
-			break
+		if time.Until(deadline) < leastBudget {
+			return walkAnswer{Status: walkNothing}, heard
 		}
 		out := w
-		out.TTL--
-		out.Budget = left
+		out.On = k.coin(w.ID)
 		a, ok := k.ask(ctx, to, out)
 		heard = heard || ok
 		switch {
 		case ctx.Err() != nil:
 			return walkAnswer{Status: walkNothing}, heard
-		case !ok:
-			w.TTL-- // it may have passed the query on before it failed
-			tries++
-		case a.Status == walkFound:
+		case a.Status == walkFound && ok:
 			return a, heard
-		case a.Status == walkSeen:
-			tries++
+		case ok && a.Status == walkNothing && !a.Open:
+			return a, heard
 		default:
-			w.TTL = min(w.TTL-1, a.Left)
+			tries++
 		}
 	}
-	return walkAnswer{Status: walkNothing, Left: w.TTL}, heard
+	return walkAnswer{Status: walkNothing, Open: w.On}, heard
 }
 
 // meet reaches the next super node that lives. While one lets it wait, it tries
@@ -91,7 +93,7 @@ func (k walker) meet(ctx context.Context, w *walkRequest, tries *int, next func(
 		}
 		v := *w
 		for _, n := range under {
-			v.Asked = remember(v.Asked, v.ID.tag(n))
+			v = v.remember(n)
 		}
 		if n, ok := next(v); ok {
 			under = append(under, n)
@@ -105,7 +107,7 @@ func (k walker) meet(ctx context.Context, w *walkRequest, tries *int, next func(
 		select {
 		case r := <-results:
 			under = slices.DeleteFunc(under, func(n wire.NodeID) bool { return n == r.node })
-			w.Asked = remember(w.Asked, w.ID.tag(r.node))
+			*w = w.remember(r.node)
 			if r.ok {
 				return r.node, true
 			}
@@ -151,10 +153,4 @@ func (k walker) ask(ctx context.Context, to wire.NodeID, w walkRequest) (walkAns
 		}
 	}
 	return a, true
-}
-
-// remember appends a tag to a copy of the list, whose oldest falls out when it
-// is full.
-func remember(asked [][askedTag]byte, t [askedTag]byte) [][askedTag]byte {
-	return append(slices.Clone(asked[max(0, len(asked)-maxAsked+1):]), t)
 }

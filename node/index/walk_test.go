@@ -14,8 +14,10 @@ import (
 	"wanderfs/relay/wire"
 )
 
-func walkOf(word string, id byte, ttl int) walkRequest {
-	return walkRequest{TTL: ttl, Budget: 5 * time.Second, ID: walkID{id}, Get: all(word)}
+func walkOf(word string, id byte, on bool) walkRequest {
+	w := newWalkRequest(walkID{id}, all(word))
+	w.On = on
+	return w
 }
 
 func serverAnswer(t testing.TB, s *Server, from wire.NodeID, w walkRequest) walkAnswer {
@@ -69,14 +71,14 @@ func TestWalkIsNotRepeated(t *testing.T) {
 	c := newClock()
 	s := NewServer(ServerConfig{Holder: r.stores[r.nodes[0]], Router: r, Self: r.nodes[0], Network: testNet, Recent: 100, Now: c.now})
 	from := wire.NodeID{9}
-	if a := serverAnswer(t, s, from, walkOf("w", 1, 3)); a.Status != walkNothing || a.Left != 3 {
-		t.Errorf("first: got %+v, want nothing and 3 steps left", a)
+	if a := serverAnswer(t, s, from, walkOf("w", 1, true)); a.Status != walkNothing || !a.Open {
+		t.Errorf("first: got %+v, want nothing, and that it may go on", a)
 	}
-	if a := serverAnswer(t, s, wire.NodeID{8}, walkOf("w", 1, 2)); a.Status != walkSeen {
+	if a := serverAnswer(t, s, wire.NodeID{8}, walkOf("w", 1, true)); a.Status != walkSeen {
 		t.Errorf("again: got status %d, want seen", a.Status)
 	}
 	c.add(2 * time.Minute)
-	if a := serverAnswer(t, s, from, walkOf("w", 1, 3)); a.Status != walkNothing {
+	if a := serverAnswer(t, s, from, walkOf("w", 1, true)); a.Status != walkNothing {
 		t.Errorf("much later: got status %d, want nothing", a.Status)
 	}
 	m := newRecentWalks(100, time.Minute)
@@ -102,27 +104,33 @@ func TestWalkGoesOn(t *testing.T) {
 	near := r.Known(keysOf("w").addr, 5)
 	putTo(t, r.stores[near[4]], postings(t, "w", 1, q1h())...)
 	first := r.server[near[0]]
-	ask := func(id byte, ttl int, asked ...wire.NodeID) (walkAnswer, int64) {
-		w := walkOf("w", id, ttl)
-		for _, n := range asked {
-			w.Asked = remember(w.Asked, w.ID.tag(n))
+	ask := func(id byte, on bool, asked ...wire.NodeID) (walkAnswer, int64) {
+		w := walkOf("w", id, on)
+		for all := false; !all; w.ID[1]++ { // none is to take another's place
+			for _, n := range asked {
+				w = w.remember(n)
+			}
+			all = !slices.ContainsFunc(asked, func(n wire.NodeID) bool { return !w.was(n) })
+			if all {
+				break
+			}
 		}
 		before := r.asks.Load()
 		a := serverAnswer(t, first, near[3], w)
 		return a, r.asks.Load() - before
 	}
-	if a, asks := ask(1, 0); a.Status != walkNothing || asks != 0 {
+	if a, asks := ask(1, false); a.Status != walkNothing || asks != 0 || a.Open {
 		t.Errorf("no step left: got status %d after %d requests, want none", a.Status, asks)
 	}
-	if a, asks := ask(2, 8, near[1], near[2], near[4]); a.Status != walkNothing || asks != 0 || a.Left != 8 {
+	if a, asks := ask(2, true, near[1], near[2], near[4]); a.Status != walkNothing || asks != 0 || !a.Open {
 		t.Errorf("all asked but where it came from: got status %d after %d requests", a.Status, asks)
 	}
-	if a, asks := ask(3, 1, near[1], near[2]); a.Status != walkFound || asks != 1 || len(a.Got.Records) != 1 {
+	if a, asks := ask(3, true, near[1], near[2]); a.Status != walkFound || asks != 1 || len(a.Got.Records) != 1 {
 		t.Errorf("one to ask: got status %d after %d requests, want found after 1", a.Status, asks)
 	}
 	r.kill(near[4])
-	if a, asks := ask(4, 2, near[1], near[2]); a.Status != walkNothing || asks != 0 || a.Left != 2 {
-		t.Errorf("it is dead: got status %d after %d requests, %d steps left", a.Status, asks, a.Left)
+	if a, asks := ask(4, true, near[1], near[2]); a.Status != walkNothing || asks != 0 || !a.Open {
+		t.Errorf("it is dead: got status %d after %d requests, may go on %v", a.Status, asks, a.Open)
 	}
 }
 
@@ -141,7 +149,7 @@ func TestWalkLiars(t *testing.T) {
 	lies := [][]byte{
 		walkAnswer{Status: walkFound, Got: getAnswer{Records: []Record{forged}}}.encode(),
 		walkAnswer{Status: walkFound, Got: getAnswer{Records: []Record{other}}}.encode(),
-		walkAnswer{Status: walkNothing, Left: maxTTL}.encode(),
+		walkAnswer{Status: walkNothing}.encode(),
 		[]byte("nonsense"),
 	}
 	r.mu.Lock()
@@ -217,18 +225,15 @@ func TestServerShares(t *testing.T) {
 }
 
 func TestWalkRefusesBadBytes(t *testing.T) {
-	w := walkOf("w", 1, 3)
-	w.Asked = remember(w.Asked, w.ID.tag(wire.NodeID{1}))
+	w := walkOf("w", 1, true)
+	w = w.remember(wire.NodeID{1})
 	good := w.encode()
 	if _, err := parseWalk(good); err != nil {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(b []byte) []byte{
 		"version":     func(b []byte) []byte { b[0]++; return b },
-		"ttl":         func(b []byte) []byte { b[2] = maxTTL + 1; return b },
-		"budget":      func(b []byte) []byte { b[3] = 0xff; return b },
-		"count":       func(b []byte) []byte { b[21] = maxAsked + 1; return b },
-		"unused tag":  func(b []byte) []byte { b[walkHead-1] = 1; return b },
+		"on":          func(b []byte) []byte { b[2] = 2; return b },
 		"get":         func(b []byte) []byte { b[walkHead+1] = opPut; return b },
 		"short":       func(b []byte) []byte { return b[:len(b)-1] },
 		"trailing":    func(b []byte) []byte { return append(b, 0) },
@@ -240,7 +245,7 @@ func TestWalkRefusesBadBytes(t *testing.T) {
 		}
 	}
 	for _, b := range [][]byte{
-		nil, {1, opWalk | opAnswer, 0}, {1, opWalk | opAnswer, 3, 0}, {1, opWalk | opAnswer, 0, maxTTL + 1},
+		nil, {1, opWalk | opAnswer, 0}, {1, opWalk | opAnswer, 3, 0}, {1, opWalk | opAnswer, 0, 2},
 		{1, opWalk | opAnswer, byte(walkSeen), 1}, {1, opWalk | opAnswer, 0, 0, 0},
 		walkAnswer{Status: walkFound}.encode(),
 	} {
@@ -248,21 +253,18 @@ func TestWalkRefusesBadBytes(t *testing.T) {
 			t.Errorf("answer % x: got %v, want ErrMalformed", b, err)
 		}
 	}
-	full := w
-	for i := range 2 * maxAsked {
-		full.Asked = remember(full.Asked, full.ID.tag(wire.NodeID{byte(i)}))
-	}
-	if len(full.Asked) != maxAsked || full.Asked[maxAsked-1] != full.ID.tag(wire.NodeID{2*maxAsked - 1}) {
-		t.Errorf("got %d tags, want the newest %d", len(full.Asked), maxAsked)
+	more := w.remember(wire.NodeID{2})
+	if !more.was(wire.NodeID{2}) || w.was(wire.NodeID{2}) || len(more.encode()) != len(w.encode()) {
+		t.Error("a node is not remembered, or in another request too")
 	}
 }
 
 func FuzzWalk(f *testing.F) {
-	w := walkOf("w", 1, 3)
-	w.Asked = remember(w.Asked, w.ID.tag(wire.NodeID{1}))
+	w := walkOf("w", 1, true)
+	w = w.remember(wire.NodeID{1})
 	f.Add(w.encode())
 	f.Add(walkAnswer{Status: walkFound, Got: getAnswer{Records: postings(f, "w", 2, q1h())}}.encode())
-	f.Add(walkAnswer{Status: walkNothing, Left: 2}.encode())
+	f.Add(walkAnswer{Status: walkNothing, Open: true}.encode())
 	f.Add(walkAnswer{Status: walkSeen}.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if w, err := parseWalk(b); err == nil && !bytes.Equal(w.encode(), b) {

@@ -1,21 +1,18 @@
 package index
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
-	"time"
 
 	"wanderfs/relay/wire"
 )
 
 // Limits of a walking query. Decoders hold others to them.
 const (
-	maxTTL     = 12               // super nodes that it may still be passed to
-	maxBudget  = 10 * time.Second // that it may take
-	maxAsked   = 48               // super nodes that it remembers
-	askedTag   = 4                // bytes by which it remembers each
+	maxAsked   = 128 // super nodes that it remembers
+	askedTag   = 4   // bytes by which it remembers each
 	walkIDSize = 16
-	walkHead   = 2 + 1 + 2 + walkIDSize + 1 + maxAsked*askedTag
+	walkHead   = 2 + 1 + walkIDSize + maxAsked*askedTag
 	walkLength = walkHead + getLength
 	walkedHead = 4
 )
@@ -32,53 +29,62 @@ func (id walkID) tag(n wire.NodeID) [askedTag]byte {
 }
 
 // walkRequest is a get that may be passed on through the region of its key. It
-// holds no address and no name of who asks, nor of the far end that set it off.
+// holds no address and no name of who asks, nor of the far end that set it off,
+// and nothing that grows or shrinks on the way.
 //
-//	version 1, op 1, ttl 1, budget 2 (ms), id 16, count 1,
-//	asked 4 x 48 (oldest first, unused ones zero), get request
+//	version 1, op 1, on 1, id 16, asked 4 x 48, get request
 type walkRequest struct {
-	TTL    int           // super nodes that the receiver may have it passed to
-	Budget time.Duration // for the answer; whole milliseconds
-	ID     walkID
-	Asked  [][askedTag]byte // at most maxAsked
-	Get    getRequest
+	On    bool // the receiver may pass it on
+	ID    walkID
+	Asked [maxAsked][askedTag]byte // random where it was nowhere
+	Get   getRequest
+}
+
+// newWalkRequest makes the request of a far end, which was nowhere yet.
+func newWalkRequest(id walkID, g getRequest) walkRequest {
+	w := walkRequest{On: true, ID: id, Get: g}
+	for i := range w.Asked {
+		rand.Read(w.Asked[i][:]) // never fails
+	}
+	return w
+}
+
+// remember gives the request with a node's tag in a place that depends on the
+// tag alone: the order would tell how long the walk is.
+func (w walkRequest) remember(n wire.NodeID) walkRequest {
+	t := w.ID.tag(n)
+	w.Asked[int(t[0])%maxAsked] = t
+	return w
+}
+
+// was tells whether the query was at a node, or could not be brought there.
+func (w walkRequest) was(n wire.NodeID) bool {
+	t := w.ID.tag(n)
+	return w.Asked[int(t[0])%maxAsked] == t
 }
 
 func (w walkRequest) encode() []byte {
 	b := make([]byte, 0, walkLength)
-	b = append(b, RecordVersion, opWalk, byte(w.TTL))
-	b = binary.BigEndian.AppendUint16(b, uint16(w.Budget/time.Millisecond))
+	b = append(b, RecordVersion, opWalk, bit(w.On))
 	b = append(b, w.ID[:]...)
-	b = append(b, byte(len(w.Asked)))
 	for _, t := range w.Asked {
 		b = append(b, t[:]...)
 	}
-	return append(b[:walkHead], w.Get.encode()...)
+	return append(b, w.Get.encode()...)
 }
 
 func parseWalk(b []byte) (walkRequest, error) {
 	var w walkRequest
-	if len(b) != walkLength || b[0] != RecordVersion || b[1] != opWalk || b[2] > maxTTL {
+	if len(b) != walkLength || b[0] != RecordVersion || b[1] != opWalk || b[2] > 1 {
 		return w, wire.ErrMalformed
 	}
 	g, err := parseGet(b[walkHead:])
 	if err != nil {
 		return w, err
 	}
-	w.TTL, w.Budget = int(b[2]), time.Duration(binary.BigEndian.Uint16(b[3:]))*time.Millisecond
-	w.ID, w.Get = walkID(b[5:]), g
-	n := int(b[5+walkIDSize])
-	tags := b[6+walkIDSize : walkHead]
-	if n > maxAsked || w.Budget > maxBudget {
-		return walkRequest{}, wire.ErrMalformed
-	}
-	for i := range n {
-		w.Asked = append(w.Asked, [askedTag]byte(tags[askedTag*i:]))
-	}
-	for _, x := range tags[askedTag*n:] {
-		if x != 0 {
-			return walkRequest{}, wire.ErrMalformed
-		}
+	w.On, w.ID, w.Get = b[2] == 1, walkID(b[3:]), g
+	for i := range w.Asked {
+		w.Asked[i] = [askedTag]byte(b[3+walkIDSize+askedTag*i:])
 	}
 	return w, nil
 }
@@ -87,22 +93,22 @@ func parseWalk(b []byte) (walkRequest, error) {
 type walkStatus byte
 
 const (
-	walkNothing walkStatus = 0 // nobody asked has it; so many of the TTL are left
+	walkNothing walkStatus = 0 // nobody asked has it
 	walkFound   walkStatus = 1
 	walkSeen    walkStatus = 2 // was here before, or has no room here: try another
 )
 
 // walkAnswer goes back the way the request came, and holds nothing of the way.
 //
-//	version 1, op 1, status 1, left 1; when found: the answer of a get
+//	version 1, op 1, status 1, open 1; when found: the answer of a get
 type walkAnswer struct {
 	Status walkStatus
-	Left   int       // of the TTL; 0 unless nothing was found
+	Open   bool      // nothing was found, but the walk may go on elsewhere
 	Got    getAnswer // at least one record if found
 }
 
 func (a walkAnswer) encode() []byte {
-	b := []byte{RecordVersion, opWalk | opAnswer, byte(a.Status), byte(a.Left)}
+	b := []byte{RecordVersion, opWalk | opAnswer, byte(a.Status), bit(a.Open)}
 	if a.Status == walkFound {
 		b = append(b, a.Got.encode()...)
 	}
@@ -110,11 +116,11 @@ func (a walkAnswer) encode() []byte {
 }
 
 func parseWalked(b []byte) (walkAnswer, error) {
-	if len(b) < walkedHead || b[0] != RecordVersion || b[1] != opWalk|opAnswer || b[2] > byte(walkSeen) || b[3] > maxTTL {
+	if len(b) < walkedHead || b[0] != RecordVersion || b[1] != opWalk|opAnswer || b[2] > byte(walkSeen) || b[3] > 1 {
 		return walkAnswer{}, wire.ErrMalformed
 	}
-	a := walkAnswer{Status: walkStatus(b[2]), Left: int(b[3])}
-	if a.Status != walkNothing && a.Left != 0 {
+	a := walkAnswer{Status: walkStatus(b[2]), Open: b[3] == 1}
+	if a.Status != walkNothing && a.Open {
 		return walkAnswer{}, wire.ErrMalformed
 	}
 	if a.Status != walkFound {

@@ -38,6 +38,8 @@ type wanderNet struct {
 	messages int                  // requests, and dials of the dead; guarded by mu
 	hops     int                  // of the walk that found first, 0 if none did; guarded by mu
 	requests [][]byte             // walking queries as sent, if kept; guarded by mu
+	places   []int                // how many steps each of these had come; guarded by mu
+	depth    map[wire.NodeID]int  // where the walk of now came to each; guarded by mu
 	keep     bool
 }
 
@@ -138,8 +140,18 @@ func (r memRouter) Ask(ctx context.Context, to wire.NodeID, req []byte) ([]byte,
 	}
 	r.n.mu.Lock()
 	r.n.messages++
-	if r.n.keep && req[1] == opWalk {
-		r.n.requests = append(r.n.requests, req)
+	if w, err := parseWalk(req); err == nil {
+		at := r.n.depth[r.n.ids[r.self]] + 1 // 1: it comes from the far end
+		if r.n.depth[to] == 0 {
+			r.n.depth[to] = at
+		}
+		if r.n.held[r.n.index[to]].has(w.Get.Addr) && r.n.hops == 0 {
+			r.n.hops = at
+		}
+		if r.n.keep {
+			r.n.requests = append(r.n.requests, req)
+			r.n.places = append(r.n.places, at)
+		}
 	}
 	r.n.mu.Unlock()
 	if err := sleep(ctx, r.delay(to)); err != nil {
@@ -148,13 +160,6 @@ func (r memRouter) Ask(ctx context.Context, to wire.NodeID, req []byte) ([]byte,
 	ans, err := r.n.servers[r.n.index[to]].Answer(ctx, r.n.ids[r.self], req)
 	if err != nil {
 		return nil, err
-	}
-	if w, err := parseWalk(req); err == nil && r.n.held[r.n.index[to]].has(w.Get.Addr) {
-		r.n.mu.Lock()
-		if r.n.hops == 0 {
-			r.n.hops = 8 - w.TTL
-		}
-		r.n.mu.Unlock()
 	}
 	return ans, sleep(ctx, r.delay(to))
 }
@@ -166,7 +171,7 @@ func (h *memHolder) has(addr [32]byte) bool {
 }
 
 func newWanderNet(rng *rand.Rand) *wanderNet {
-	n := &wanderNet{index: map[wire.NodeID]int{}, dead: map[wire.NodeID]bool{}}
+	n := &wanderNet{index: map[wire.NodeID]int{}, dead: map[wire.NodeID]bool{}, depth: map[wire.NodeID]int{}}
 	for i := range wanderNodes {
 		id := wire.NodeID(sha256.Sum256(binary.BigEndian.AppendUint64(nil, rng.Uint64())))
 		n.ids = append(n.ids, id)
@@ -179,18 +184,34 @@ func newWanderNet(rng *rand.Rand) *wanderNet {
 		}
 		n.views = append(n.views, view)
 		n.held = append(n.held, &memHolder{recs: map[[32]byte][]Record{}})
-		n.servers = append(n.servers, NewServer(ServerConfig{Holder: n.held[i], Router: memRouter{n, i}, Self: id, Network: testNet}))
+		s := NewServer(ServerConfig{Holder: n.held[i], Router: memRouter{n, i}, Self: id, Network: testNet})
+		s.walker.coin = coinOf(i)
+		n.servers = append(n.servers, s)
 	}
 	return n
 }
 
 func (n *wanderNet) far(i, walkers, query int) *farAsker {
 	f := NewFar(FarConfig{Router: memRouter{n, i}, Network: testNet, Walkers: walkers})
-	f.newWalk = func() (walkID, int) { // a query walks at most once a get
+	f.newWalk = func() walkID { // a query walks at most once a get
 		h := sha256.Sum256(fmt.Append(nil, query, i, walkers))
-		return walkID(h[:]), 0
+		return walkID(h[:])
 	}
+	f.coin = coinOf(i)
 	return &farAsker{f: f}
+}
+
+// coinOf is a node's coin, which falls alike in each run.
+func coinOf(i int) func(walkID) bool {
+	var mu sync.Mutex
+	throws := map[walkID]int{}
+	return func(id walkID) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		throws[id]++
+		h := sha256.Sum256(fmt.Append(id[:], i, throws[id]))
+		return h[0]%lastIn > 0
+	}
 }
 
 // wanderResult is what a series of tries came to.
@@ -255,7 +276,7 @@ func wanderTries(t *testing.T, n *wanderNet, rng *rand.Rand, tries int, only boo
 		}
 		for i, k := range walkers {
 			n.mu.Lock()
-			n.dead, n.messages, n.hops = dead, 0, 0
+			n.dead, n.messages, n.hops, n.depth = dead, 0, 0, map[wire.NodeID]int{}
 			n.mu.Unlock()
 			q, _ := ParseQuery(word)
 			began := time.Now()
@@ -269,8 +290,6 @@ func wanderTries(t *testing.T, n *wanderNet, rng *rand.Rand, tries int, only boo
 				if n.hops > 0 {
 					r.hops = append(r.hops, n.hops)
 				}
-			}
-			if k == 0 && len(res) == 0 {
 			}
 			r.messages = append(r.messages, n.messages)
 			r.took = append(r.took, took)
