@@ -3,7 +3,7 @@
 //	README.txt              how to use the drive
 //	hash/<cid>              any content by its CID
 //	search/<query>/<name>   results of a query
-//	shared/                 a plain local directory, published by others
+//	shared/                 a plain local directory; what it holds is published
 //	status/                 plain text for the owner
 //
 // It promises that everything outside shared is read-only (EROFS), that

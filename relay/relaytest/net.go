@@ -1,5 +1,5 @@
 // Package relaytest is a network of real relays over in-memory links: with
-// latency, with a rate, with relays that die or freeze, and with an observer
+// latency, with a rate, with relays that die, freeze or spoil frames, and with an observer
 // who records what every relay sees. It opens no socket.
 package relaytest
 
