@@ -20,7 +20,7 @@ type crowd struct {
 
 const (
 	crowdRate  = 16 << 20  // bytes a second of every link
-	crowdBytes = 512 << 10 // for each who reads
+	crowdBytes = 256 << 10 // for each who reads
 	crowdPool  = 16 << 20  // bytes of a relay's pool
 )
 
