@@ -10,6 +10,8 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"hash"
+	"sync"
 
 	"wanderfs/cache/chunk"
 )
@@ -30,7 +32,7 @@ type slot struct {
 
 // keys are derived from the cache's key, one for each use.
 type keys struct {
-	names []byte       // HMAC-SHA256: multihash -> slot
+	names sync.Pool    // hash.Hash, HMAC-SHA256: multihash -> slot
 	body  cipher.Block // AES-256 of chunk bodies
 	small cipher.AEAD  // AES-256-GCM of sealed files and pin records
 	mark  [sha256.Size]byte
@@ -47,7 +49,8 @@ func newKeys(master []byte) (*keys, error) {
 			return nil, fmt.Errorf("derive keys: %w", err)
 		}
 	}
-	k := &keys{names: parts[0], mark: [32]byte(parts[3])}
+	k := &keys{mark: [32]byte(parts[3])}
+	k.names.New = func() any { return hmac.New(sha256.New, parts[0]) }
 	var err error
 	if k.body, err = aes.NewCipher(parts[1]); err != nil {
 		return nil, fmt.Errorf("derive keys: %w", err)
@@ -72,7 +75,10 @@ func newMaster() []byte {
 // one HMAC of the multihash. The IV is the same whenever this chunk is
 // written, which gives nothing away: so is the plaintext.
 func (k *keys) slot(r chunk.Ref) slot {
-	h := hmac.New(sha256.New, k.names)
+	// Looked up for every read and look ahead: a used HMAC has its key hashed.
+	h := k.names.Get().(hash.Hash)
+	defer k.names.Put(h)
+	h.Reset()
 	h.Write(r.Multihash())
 	var sum [sha256.Size]byte
 	h.Sum(sum[:0])
