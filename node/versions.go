@@ -16,11 +16,14 @@ import (
 //     newest descriptor is the one that is passed on, so that soon all have it;
 //   - a node builds with a new one only after it has known it for adoptAfter,
 //     and with the one before until then. It is told to others meanwhile;
+//   - where few relays are known, and so most of them may have started anew a
+//     moment ago, nobody waits: there are few builders to tell apart;
 //   - of whom more than maxVersions are seen within versionsFor, nothing is
 //     believed for that long. An honest relay has one an hour, and one more each
 //     time when it starts or its addresses change.
 const (
 	adoptAfter  = 10 * time.Minute // ours
+	minSettled  = 32               // relays with a descriptor known for so long; with fewer, new ones are used; ours
 	maxVersions = 12               // ours
 	versionsFor = 2 * time.Hour    // wire.OnionLife: how long a descriptor is of use
 	maxSplit    = 4096             // such relays remembered; ours
@@ -92,11 +95,29 @@ func (v *view) settled(id wire.NodeID) (wire.Descriptor, bool) {
 
 func (v *view) settledLocked(k *known) wire.Descriptor {
 	now := v.now()
-	if k.before != nil && (now.Sub(k.since) >= adoptAfter || !now.Add(nearEnd).Before(k.before.Expires)) {
-		k.before = nil
-	}
-	if k.before != nil {
+	if k.waits(now) && v.crowdLocked(now) {
 		return *k.before
 	}
 	return k.desc
+}
+
+// waits reports whether the descriptor before the newest is the one to use.
+func (k *known) waits(now time.Time) bool {
+	if k.before != nil && (now.Sub(k.since) >= adoptAfter || !now.Add(nearEnd).Before(k.before.Expires)) {
+		k.before = nil
+	}
+	return k.before != nil
+}
+
+// crowdLocked reports whether enough relays can be used without those that wait.
+func (v *view) crowdLocked(now time.Time) bool {
+	n := 0
+	for _, k := range v.relays {
+		if k.confirmed() && !k.waits(now) {
+			if n++; n >= minSettled {
+				return true
+			}
+		}
+	}
+	return false
 }

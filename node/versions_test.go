@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -17,6 +18,28 @@ func again(n int, addr string, issued time.Time, onion byte) wire.Descriptor {
 	return d
 }
 
+// addCrowd lets v meet n relays that have not changed.
+func addCrowd(v *view, n int, now time.Time) {
+	for i := range n {
+		d := testRelay(100+i, fmt.Sprintf("10.%d.0.1:1", 100+i), wire.FlagSuper, now)
+		v.add(d, d.Node)
+	}
+}
+
+// In a small network that starts anew, everybody is used again at once.
+func TestFewRelaysAreUsedAtOnceAfterARestart(t *testing.T) {
+	now := time.Now().Truncate(time.Second)
+	v := testView(func() time.Time { return now })
+	addCrowd(v, minSettled-1, now)
+	old := again(3, "10.3.0.1:1", now.Add(-time.Minute), 0)
+	v.add(old, old.Node)
+	young := again(3, "10.3.0.1:1", now, 1)
+	v.add(young, young.Node)
+	if d, _ := v.settled(old.Node); d.Onion[1] != 1 {
+		t.Error("a relay that started anew is asked with its old key")
+	}
+}
+
 // A relay that gives this node a descriptor of its own does not get it used
 // before others have it, too: a path built with it would name its builder.
 func TestDescriptorOfOnesOwnIsNotUsedAtOnce(t *testing.T) {
@@ -24,10 +47,7 @@ func TestDescriptorOfOnesOwnIsNotUsedAtOnce(t *testing.T) {
 	v := testView(func() time.Time { return now })
 	common := again(3, "10.3.0.1:1", now.Add(-time.Minute), 0)
 	v.add(common, wire.NodeID{8}) // heard of from another
-	for i, a := range []string{"10.1.0.1:1", "10.2.0.1:1", "10.4.0.1:1"} {
-		d := testRelay(10+i, a, wire.FlagSuper, now)
-		v.add(d, d.Node)
-	}
+	addCrowd(v, minSettled, now)
 	c := testChooser(t, v, nil)
 	used := func() map[byte]bool {
 		keys := make(map[byte]bool)
@@ -65,6 +85,7 @@ func TestDescriptorOfOnesOwnIsNotUsedAtOnce(t *testing.T) {
 func TestNoDescriptorIsUsedBeyondItsEnd(t *testing.T) {
 	now := time.Now().Truncate(time.Second)
 	v := testView(func() time.Time { return now })
+	addCrowd(v, minSettled, now)
 	old := again(3, "10.3.0.1:1", now.Add(-wire.OnionLife+5*time.Minute), 0)
 	v.add(old, old.Node)
 	young := again(3, "10.3.0.1:1", now, 1)
