@@ -78,10 +78,11 @@ func awaitCircuits(t testing.TB, p *crowdProcess, n int) crowdUse {
 
 // backAtStart holds what a process uses after n circuits against what it used
 // before, once the last ones are on their way out. What keys, buckets and
-// replay caches remember may stay: some hundred bytes each, for some minutes.
+// replay caches remember may stay, and the room of maps that were full: less
+// than 1 KiB for each, where a circuit takes 25.
 func backAtStart(t testing.TB, what string, p *crowdProcess, before crowdUse, circuits, n int) {
 	t.Helper()
-	goroutines, heap := before.Goroutines+8, before.Heap+6<<20+400*int64(n)
+	goroutines, heap := before.Goroutines+8, before.Heap+6<<20+int64(n)<<10
 	var after crowdUse
 	for end := time.Now().Add(time.Minute); ; {
 		after = awaitCircuits(t, p, circuits)
