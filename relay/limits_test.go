@@ -30,7 +30,8 @@ func tryBuild(t *testing.T, n *relaytest.Net, b *relay.Builder, max int, hops ..
 
 func TestLimitCircuits(t *testing.T) {
 	n := newNet(t, relaytest.Config{Limits: relay.Limits{Circuits: 5}})
-	ps := tryBuild(t, n, n.Builder(), 10, 0, 1)
+	b := n.Builder()
+	ps := tryBuild(t, n, b, 10, 0, 1)
 	if got, want := len(ps), 5; got != want {
 		t.Errorf("got %d circuits, want %d", got, want)
 	}
@@ -38,7 +39,7 @@ func TestLimitCircuits(t *testing.T) {
 	for n.Relay(0).Stats().Circuits == 5 {
 		time.Sleep(time.Millisecond)
 	}
-	if got, want := len(tryBuild(t, n, n.Builder(), 10, 0)), 1; got != want {
+	if got, want := len(tryBuild(t, n, b, 10, 0)), 1; got != want {
 		t.Errorf("after one was closed: got %d more, want %d", got, want)
 	}
 }
