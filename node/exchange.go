@@ -176,7 +176,7 @@ func (d *discovery) tellNeighbours(rec wire.Held) {
 func (d *discovery) send(ctx context.Context, p peer.ID, e exchange) (network.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
-	s, err := d.t.NewStream(network.WithNoDial(ctx, "exchange"), p, d.t.protocols.descriptors)
+	s, err := d.t.eagerStream(ctx, p, d.t.protocols.descriptors)
 	if err != nil {
 		return nil, fmt.Errorf("ask about relays: %w", errUnreachable)
 	}

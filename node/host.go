@@ -20,7 +20,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"wanderfs/relay"
@@ -34,7 +33,7 @@ const (
 	Private = "private" // nobody can
 )
 
-const dialTimeout = 5 * time.Second // ours: TCP, TLS and identify
+const dialTimeout = 5 * time.Second // ours: TCP and TLS
 
 // transport is the libp2p host with what this node needs of it: TCP, TLS 1.3
 // and yamux only. All its methods are safe for concurrent use.
@@ -94,7 +93,7 @@ func newTransport(c hostConfig) (*transport, error) {
 		libp2p.Identity(key),
 		libp2p.NoListenAddrs, // below: a failure in New would leave goroutines behind
 		libp2p.NoTransports,
-		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+		libp2p.Transport(newTCP),
 		libp2p.Security(libp2ptls.ID, newSecurity),
 		libp2p.Muxer(yamux.ID, fairMuxer{muxer(c.window)}),
 		libp2p.ResourceManager(limits),

@@ -12,6 +12,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -19,8 +20,8 @@ import (
 	"wanderfs/relay/wire"
 )
 
-// errUnreachable says that a neighbour could not be dialled or does not speak
-// the protocol. Another one may do.
+// errUnreachable says that a neighbour could not be dialled. Another one may
+// do.
 var errUnreachable = errors.New("neighbour unreachable")
 
 // link is one circuit's stream to a neighbour whose key TLS has checked. It
@@ -145,14 +146,16 @@ func (t *transport) connect(ctx context.Context, d wire.Descriptor) error {
 	if len(addrs) == 0 || d.Node == t.id {
 		return fmt.Errorf("dial neighbour: %w", errUnreachable)
 	}
-	info := peer.AddrInfo{ID: p, Addrs: make([]ma.Multiaddr, 0, len(addrs))}
+	at := make([]ma.Multiaddr, 0, len(addrs))
 	for _, a := range addrs {
-		info.Addrs = append(info.Addrs, multiaddrOf(a))
+		at = append(at, multiaddrOf(a))
 	}
+	t.Peerstore().AddAddrs(p, at, peerstore.TempAddrTTL)
 	defer t.gater.restrict(p, addrs)()
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	if err := t.Connect(network.WithForceDirectDial(ctx, "descriptor"), info); err != nil {
+	// Not Connect: it waits for identify, which tells nothing that is needed.
+	if _, err := t.Network().DialPeer(network.WithForceDirectDial(ctx, "descriptor"), p); err != nil {
 		if cause := context.Cause(ctx); cause != nil && errors.Is(cause, context.Canceled) {
 			return fmt.Errorf("dial neighbour: %w", cause)
 		}
@@ -172,7 +175,7 @@ func (t *transport) open(ctx context.Context, d wire.Descriptor, proto protocol.
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	s, err := t.NewStream(network.WithNoDial(ctx, "connected"), p, proto)
+	s, err := t.eagerStream(ctx, p, proto)
 	if err != nil {
 		return nil, fmt.Errorf("open stream: %w", errUnreachable)
 	}

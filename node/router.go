@@ -212,7 +212,10 @@ func (r *router) dial(ctx context.Context, to wire.NodeID) (network.Stream, erro
 	if err != nil {
 		return nil, err
 	}
-	s, err := r.t.NewStream(ctx, p, r.t.protocols.index)
+	if _, err := r.t.Network().DialPeer(ctx, p); err != nil {
+		return nil, errUnreachable
+	}
+	s, err := r.t.eagerStream(ctx, p, r.t.protocols.index)
 	if err != nil {
 		return nil, errUnreachable
 	}

@@ -28,5 +28,5 @@ func (s security) SecureInbound(ctx context.Context, c net.Conn, p peer.ID) (sec
 
 // SecureOutbound is as libp2ptls.Transport's.
 func (s security) SecureOutbound(ctx context.Context, c net.Conn, p peer.ID) (sec.SecureConn, error) {
-	return s.Transport.SecureOutbound(ctx, newGather(c), p)
+	return s.Transport.SecureOutbound(ctx, eagerGather(c), p)
 }

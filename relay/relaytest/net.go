@@ -24,7 +24,7 @@ const Name = "test"
 type Config struct {
 	Relays  int                                  // 6
 	Instant bool                                 // dialling takes no time, as if the nodes were connected
-	Connect int                                  // round trips for the first link between two nodes, as TCP, TLS and identify take; later ones take none; 0: one for each link
+	Connect int                                  // round trips for the first link between two nodes, as TCP and TLS take; later ones take none; 0: one for each link
 	Latency time.Duration                        // of each link, one way
 	Spread  float64                              // links differ: latency times 1-Spread to 1+Spread, drawn for each link
 	Rate    int64                                // bytes a second of each link and direction; 0: no bound
