@@ -30,7 +30,7 @@ func TestOwnPathsDoNotShow(t *testing.T) {
 		}
 		return told
 	}
-	b := newPaths(&relay.Builder{Network: refusing{}, NetworkName: testNetwork}, v, testChooser(t, v, nil), newHeldRelays(nil, v, nil, nil))
+	b := newPaths(&relay.Builder{Network: refusing{}, NetworkName: testNetwork}, v, testChooser(t, v, nil), newHeldRelays(nil, v, nil))
 	for range deadAfter {
 		if _, err := b.through(t.Context(), purposeLookup, []wire.Descriptor{d}, false); err == nil {
 			t.Fatal("built")

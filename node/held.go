@@ -30,8 +30,9 @@ import (
 // comes next, and a publisher's half would be lost with it), never the last, at
 // most one a path, and one time in four. Its neighbourhood is not known to the
 // builder: that rule does not hold for it. Who stays connected to it learns its
-// address, as every neighbour does; it names nobody whom its own paths are
-// pinned to.
+// address, as every neighbour does. Whom it names has nothing to do with whom its
+// own paths are pinned to: a relay that it never named, or stopped naming while
+// it lives, would be known for one of those.
 const (
 	heldShare  = 4                // a path in so many takes one, where there is one
 	heldEvery  = 5 * time.Second  // between two looks; ours
@@ -47,14 +48,13 @@ const (
 // that named this node, and makes this node one of them where it cannot be
 // dialled itself. It is safe for concurrent use.
 type heldRelays struct {
-	t       *transport
-	view    *view
-	self    *ownDescriptor
-	chooser *chooser
-	share   int // heldShare, but for tests
-	tell    func(wire.Held)
-	visit   func(peer.ID)
-	now     func() time.Time
+	t     *transport
+	view  *view
+	self  *ownDescriptor
+	share int // heldShare, but for tests
+	tell  func(wire.Held)
+	visit func(peer.ID)
+	now   func() time.Time
 
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -74,9 +74,9 @@ type heldRelay struct {
 	until time.Time              // not to be used before, after a failure
 }
 
-func newHeldRelays(t *transport, v *view, self *ownDescriptor, c *chooser) *heldRelays {
+func newHeldRelays(t *transport, v *view, self *ownDescriptor) *heldRelays {
 	return &heldRelays{
-		t: t, view: v, self: self, chooser: c, share: heldShare, now: time.Now,
+		t: t, view: v, self: self, share: heldShare, now: time.Now,
 		known: make(map[wire.NodeID]*heldRelay), per: make(map[wire.NodeID]int), keeping: make(map[peer.ID]bool),
 	}
 }
@@ -343,7 +343,7 @@ func (r *heldRelays) tend() {
 
 // neighbours chooses whom this node stays connected to: super nodes that it
 // has met, of different neighbourhoods, always the same ones as long as they
-// live, and nobody whom its own paths are pinned to.
+// live: by a secret order in which its pins have no say.
 func (r *heldRelays) neighbours() []wire.NodeID {
 	type candidate struct {
 		d    wire.Descriptor
@@ -351,7 +351,7 @@ func (r *heldRelays) neighbours() []wire.NodeID {
 	}
 	var all []candidate
 	for _, d := range r.view.usable() {
-		if _, met := r.view.vouched(d.Node); !met || !d.Super() || r.chooser.pinned(d.Node) {
+		if _, met := r.view.vouched(d.Node); !met || !d.Super() {
 			continue
 		}
 		all = append(all, candidate{d, sha256.Sum256(slices.Concat([]byte("wanderfs/held/1\x00"), r.t.key.Seed(), d.Node[:]))})

@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"crypto/rand"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"wanderfs/cache/chunk"
+	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
 
@@ -35,7 +37,7 @@ func testHeld(t testing.TB, seed int, through ...wire.NodeID) wire.Held {
 // it, and stands behind one of them only, in the third place or later.
 func TestHeldRelays(t *testing.T) {
 	m := startMesh(t, labConfig(t))
-	r := newHeldRelays(m.t, testView(nil), m.self, m.chooser)
+	r := newHeldRelays(m.t, testView(nil), m.self)
 	r.share = 1
 	now := time.Now()
 	var hops []wire.Descriptor
@@ -96,13 +98,54 @@ func TestHeldRelays(t *testing.T) {
 // One neighbour cannot fill the memory with relays that it makes up.
 func TestHeldRelaysAreBounded(t *testing.T) {
 	m := startMesh(t, labConfig(t))
-	r := newHeldRelays(m.t, testView(nil), m.self, m.chooser)
+	r := newHeldRelays(m.t, testView(nil), m.self)
 	a, b := testRelay(10, "10.1.0.1:1", 0, time.Now()).Node, testRelay(11, "10.1.0.1:1", 0, time.Now()).Node
 	for i := range maxPerHold + 20 {
 		r.add(testHeld(t, 20+i, a, b), a)
 	}
 	if len(r.known) != maxPerHold || r.per[a] != maxPerHold {
 		t.Errorf("got %d, want %d", len(r.known), maxPerHold)
+	}
+}
+
+// Whom a relay that nobody can dial names does not change when its own paths
+// are pinned to one of those.
+func TestHeldNeighboursShowNoPins(t *testing.T) {
+	m, err := newMesh(labConfig(t)) // it is not started: it dials nobody
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	for i := range 8 {
+		d := testRelay(10+i, fmt.Sprintf("10.%d.0.1:1", i), wire.FlagSuper, time.Now())
+		if err := d.Sign(testKey(10+i), m.view.network); err != nil {
+			t.Fatal(err)
+		}
+		m.view.add(d, d.Node)
+	}
+	named := m.held.neighbours()
+	if len(named) != wire.HeldThrough {
+		t.Fatalf("got %d neighbours, want %d", len(named), wire.HeldThrough)
+	}
+	pinned := false
+	for try := 0; !pinned; try++ {
+		if try == 1000 {
+			t.Fatal("no path is pinned to a named relay")
+		}
+		if try%20 == 0 { // six of eight are pinned, and may miss both
+			m.chooser.policy, err = relay.NewChooser(relay.ChoiceConfig{Settle: -1, Now: m.view.now}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		hops, err := m.chooser.path(4, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pinned = slices.Contains(named, hops[0].Node) || slices.Contains(named, hops[1].Node)
+	}
+	if got := m.held.neighbours(); !slices.Equal(got, named) {
+		t.Error("a relay that is pinned is named no more")
 	}
 }
 
@@ -142,14 +185,6 @@ func TestUndialableNodesRelay(t *testing.T) {
 		if _, ok := q.mesh.self.get(); ok || len(q.Status().Addrs) > 0 || q.Status().SuperNode {
 			t.Error("a node that nobody can dial tells addresses")
 		}
-		// Whom a path pins afterwards is named until the next look.
-		eventually(t, patience, "a node to name no relay that its own paths are pinned to", func() bool {
-			h := q.mesh.held
-			h.mu.Lock()
-			through := h.own.Through
-			h.mu.Unlock()
-			return !slices.ContainsFunc(through[:], q.mesh.chooser.pinned)
-		})
 	}
 	carried := func() (n uint64) {
 		for _, q := range append(quiet, pub) {

@@ -146,13 +146,6 @@ func (c *chooser) neighbours() []relay.Candidate {
 	return c.policy.Neighbours()
 }
 
-// pinned reports whether nobody may learn of this node's connection to id.
-func (c *chooser) pinned(id wire.NodeID) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.policy.Pinned(id)
-}
-
 // stale gives a few watched relays to be visited, because nothing fresh is
 // known of them.
 func (c *chooser) stale(n int) []wire.NodeID {

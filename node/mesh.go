@@ -105,7 +105,7 @@ func newMesh(c meshConfig) (made *mesh, err error) {
 	if m.chooser, err = newChooser(m.view, m.pins, relay.ChoiceConfig{Settle: settleFor}, c.Log); err != nil {
 		return m, err
 	}
-	m.held = newHeldRelays(m.t, m.view, m.self, m.chooser)
+	m.held = newHeldRelays(m.t, m.view, m.self)
 	m.discovery = newDiscovery(m.t, m.dht, m.view, m.self, m.held, m.book, c.Dir, c.Log)
 	m.held.tell, m.held.visit = m.discovery.tellNeighbours, m.discovery.enqueue
 	m.keeper = &keeper{t: m.t, chooser: m.chooser, discovery: m.discovery, settle: settleFor}

@@ -289,10 +289,6 @@ func (a *attempt) fresh() *place {
 	return a.f.pick(a.c.rnd, a.fits)
 }
 
-// Pinned reports whether id is, or was, an entry or is a second hop: what
-// others must not learn from this node.
-func (c *Chooser) Pinned(id wire.NodeID) bool { return c.wasEntry(id) || c.isSecond(id) }
-
 // Neighbours gives the relays that the node should stay connected to, entries
 // included, with the addresses at which they were last known.
 func (c *Chooser) Neighbours() []Candidate {
