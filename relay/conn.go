@@ -217,10 +217,16 @@ func (c *Conn) broken(err error) error {
 	return errTag
 }
 
-// leave removes the stream from the path.
+// leave removes the stream from the path. Cells for it may be under way: DATA,
+// as far as its credit went, and on a session's path as many WINDOWs as the
+// reader may still give credit by. Else a reader who gives it in small pieces
+// could end the path of all.
 func (c *Conn) leave() {
 	c.mu.Lock()
 	late := c.ahead + spare
+	if c.joined == nil && c.ready {
+		late += wire.MaxWindow - c.credit
+	}
 	gone := c.gone
 	c.gone = true
 	c.mu.Unlock()

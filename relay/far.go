@@ -57,6 +57,7 @@ type half struct {
 	reason  wire.Reason
 	gotEnd  bool // this side's builder sends no more
 	waiting bool // in far.ready
+	unsaid  bool // its OPEN was not sent yet
 	since   time.Time
 }
 
@@ -108,6 +109,9 @@ func (e *farEnd) ping(f *frame) error {
 	token, err := wire.ParsePing(f.data)
 	if err != nil {
 		return err
+	}
+	if f.h.Stream != 0 {
+		return errProtocol
 	}
 	e.mu.Lock()
 	e.pong, e.ponging = token, true
@@ -187,7 +191,7 @@ func (h *half) takeLocked() *frame {
 	if f == nil {
 		return nil
 	}
-	h.since = time.Now()
+	h.since, h.unsaid = time.Now(), false
 	f.h.Stream = h.id
 	f.h.Put(f.cell(wire.TagSize))
 	return f

@@ -129,7 +129,7 @@ func (e *farEnd) splice(id uint32, j wire.Join) (ok bool, effort byte) {
 		return false, 0
 	}
 	a := &half{far: e, id: id, credit: wire.InitialWindow}
-	b := &half{far: s.far, credit: wire.InitialWindow}
+	b := &half{far: s.far, credit: wire.InitialWindow, unsaid: true}
 	a.peer, b.peer = b, a
 	if !a.enter(nil) {
 		return false, 0

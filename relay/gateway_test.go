@@ -196,17 +196,18 @@ func TestNonsense(t *testing.T) {
 		cmd  wire.Command
 		data []byte
 	}{
-		"answer":     {wire.CmdAnswer, nil},
-		"pong":       {wire.CmdPong, make([]byte, 8)},
-		"listening":  {wire.CmdListening, nil},
-		"listen":     {wire.CmdListen, make([]byte, 5)},
-		"join":       {wire.CmdJoin, make([]byte, 70)},
-		"ask":        {wire.CmdAsk, make([]byte, 3)},
-		"reserved":   {1, make([]byte, 3)},
-		"ping":       {wire.CmdPing, make([]byte, 9)},
-		"window":     {wire.CmdWindow, make([]byte, 4)},
-		"no command": {0, nil},
-		"command 19": {19, nil}, "puzzle": {wire.CmdPuzzle, nil}, "solution": {wire.CmdSolution, make([]byte, 5)},
+		"answer":           {wire.CmdAnswer, nil},
+		"pong":             {wire.CmdPong, make([]byte, 8)},
+		"listening":        {wire.CmdListening, nil},
+		"listen":           {wire.CmdListen, make([]byte, 5)},
+		"join":             {wire.CmdJoin, make([]byte, 70)},
+		"ask":              {wire.CmdAsk, make([]byte, 3)},
+		"reserved":         {1, make([]byte, 3)},
+		"ping":             {wire.CmdPing, make([]byte, 9)},
+		"ping of a stream": {wire.CmdPing, make([]byte, 8)},
+		"window":           {wire.CmdWindow, make([]byte, 4)},
+		"no command":       {0, nil},
+		"command 19":       {19, nil}, "puzzle": {wire.CmdPuzzle, nil}, "solution": {wire.CmdSolution, make([]byte, 5)},
 	} {
 		if got := a.path(t).say(t, c.cmd, c.data); got != 0 {
 			t.Errorf("%s: got command %d, want the end of the path", name, got)

@@ -102,10 +102,11 @@ func TestOutOfTurn(t *testing.T) {
 		size int
 		to   *Session
 	}{
-		"data before joined": {wire.CmdData, 40, slow},
-		"end before joined":  {wire.CmdEnd, wire.TagSize, slow},
-		"short data":         {wire.CmdData, wire.TagSize - 1, x.s},
-		"long end":           {wire.CmdEnd, wire.TagSize + 1, x.s},
+		"data before joined":   {wire.CmdData, 40, slow},
+		"end before joined":    {wire.CmdEnd, wire.TagSize, slow},
+		"window before joined": {wire.CmdWindow, 4, slow},
+		"short data":           {wire.CmdData, wire.TagSize - 1, x.s},
+		"long end":             {wire.CmdEnd, wire.TagSize + 1, x.s},
 	} {
 		p := x.a.path(t)
 		id, back := x.joinRaw(t, p, c.to)
@@ -114,7 +115,9 @@ func TestOutOfTurn(t *testing.T) {
 				t.Fatalf("%s: got command %d, want JOINED", name, got)
 			}
 		}
-		p.send(c.cmd, id, make([]byte, c.size)) // the path may end meanwhile
+		data := make([]byte, c.size)
+		data[c.size-1] = 1      // a WINDOW of 1
+		p.send(c.cmd, id, data) // the path may end meanwhile
 		if got := <-back; got != 0 {
 			t.Errorf("%s: got command %d, want the end of the reader's path", name, got)
 		}
@@ -143,4 +146,60 @@ func TestFalseRecord(t *testing.T) {
 		}
 		x.lives(t)
 	}
+}
+
+// TestResetBeforeOpen: of a stream that is over before its OPEN has left, the
+// session hears nothing: a RESET would count as a cell for an unknown stream,
+// and many end the standing path.
+func TestResetBeforeOpen(t *testing.T) {
+	e := newFarEnd(&circuit{r: newLone(t).r, nb: &neighbour{}})
+	early, late := &half{far: e, unsaid: true}, &half{far: e, unsaid: true}
+	for _, h := range []*half{late, early} {
+		f := newFrame()
+		f.h = wire.Header{Cmd: wire.CmdOpen}
+		if !h.enter(f) {
+			t.Fatal("no room for a stream")
+		}
+	}
+	f := e.take()
+	if f.h.Stream != late.id {
+		t.Fatalf("got OPEN of stream %d, want %d", f.h.Stream, late.id)
+	}
+	f.free()
+	early.drop(wire.ReasonCancelled)
+	late.drop(wire.ReasonCancelled)
+	if early.reset || !late.reset {
+		t.Errorf("got RESET before OPEN %v, after it %v, want only after", early.reset, late.reset)
+	}
+}
+
+// TestSmallWindows: a reader who gives credit in the smallest pieces for a
+// stream that the session has given up does not end the standing path.
+func TestSmallWindows(t *testing.T) {
+	x := newShared(t)
+	p := x.a.path(t)
+	id, back := x.joinRaw(t, p, x.s)
+	if got := <-back; got != wire.CmdJoined {
+		t.Fatalf("got command %d, want JOINED", got)
+	}
+	x.pub.mu.Lock()
+	c := x.pub.streams[4].(*Conn) // the second that the gateway opened
+	before := x.pub.budget
+	x.pub.mu.Unlock()
+	c.mu.Lock()
+	want := before + c.ahead + spare + wire.MaxWindow - c.credit
+	c.mu.Unlock()
+	c.broken(errTag)
+	x.pub.mu.Lock()
+	got := x.pub.budget
+	x.pub.mu.Unlock()
+	if got > want || got < want-wire.MaxWindow+wire.InitialWindow {
+		t.Errorf("got room for %d late cells, want %d", got, want)
+	}
+	for range wire.MaxWindow - wire.InitialWindow {
+		if p.send(wire.CmdWindow, id, wire.AppendWindow(nil, 1)) != nil {
+			break
+		}
+	}
+	x.lives(t)
 }

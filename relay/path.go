@@ -216,9 +216,13 @@ func (p *Path) dispatch(f *frame) error {
 	switch f.h.Cmd {
 	case wire.CmdPong:
 		token, err := wire.ParsePing(f.data)
+		id := f.h.Stream
 		f.free()
 		if err != nil {
 			return err
+		}
+		if id != 0 {
+			return errProtocol
 		}
 		p.life.pong(token)
 		return nil

@@ -143,6 +143,9 @@ func (e *farEnd) window(f *frame) error {
 	if h == nil || h.peer == nil {
 		return e.unknown()
 	}
+	if !h.opened.Load() { // nothing was read yet; it would come to a session before its OPEN
+		return errProtocol
+	}
 	e.mu.Lock()
 	h.credit += n
 	bad := h.credit > wire.MaxWindow
@@ -207,7 +210,7 @@ func (h *half) drop(why wire.Reason) {
 		return
 	}
 	h.forgetLocked()
-	if h.id == 0 { // it was not opened yet
+	if h.unsaid { // it was not opened yet: to its builder the stream never was
 		return
 	}
 	h.reset, h.reason = true, why
