@@ -32,7 +32,7 @@ func (id walkID) tag(n wire.NodeID) [askedTag]byte {
 // holds no address and no name of who asks, nor of the far end that set it off,
 // and nothing that grows or shrinks on the way.
 //
-//	version 1, op 1, on 1, id 16, asked 4 x 48, get request
+//	version 1, op 1, on 1, id 16, asked 4 x 128, get request
 type walkRequest struct {
 	On    bool // the receiver may pass it on
 	ID    walkID
