@@ -65,6 +65,13 @@ func (d *doubts) heard() {
 	}
 }
 
+// open reports whether something failed and nobody has answered since.
+func (d *doubts) open() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.since.IsZero()
+}
+
 // cutOff reports whether nobody answers, as far as is known, and for how long.
 func (d *doubts) cutOff() (time.Duration, bool) {
 	d.mu.Lock()

@@ -30,14 +30,15 @@ type legBook struct {
 	tasks map[chunk.Ref]*legs // guarded by mu, and all in it, too
 }
 
-// legSource is what legs need of the node. choose and blame are
-// called without a lock.
+// legSource is what legs need of the node. choose and blame are called without
+// a lock.
 type legSource struct {
 	choose func(gateway wire.Descriptor) ([]wire.Descriptor, error)
 	hoods  func(wire.Descriptor) []netip.Prefix                          // where a relay lives
 	get    func(id wire.NodeID, first bool) (d wire.Descriptor, ok bool) // as it is now, as a path's first hop or a later one; false if it cannot be used
 	next   func(before, id wire.NodeID) bool                             // the one can be reached from the other, as far as is known
 	blame  func(func())                                                  // calls its argument soon, unless it is this node that is cut off
+	doubt  func() bool                                                   // something failed, and nobody has answered since
 }
 
 // legs are the relays of own choice of one reading task: rows of them, each

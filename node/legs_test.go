@@ -73,6 +73,7 @@ func (w *wood) book() *legBook {
 		},
 		next:  func(_, _ wire.NodeID) bool { return true },
 		blame: func(fn func()) { fn() },
+		doubt: func() bool { return false },
 	})
 }
 

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"wanderfs/node/fetch"
@@ -18,7 +19,7 @@ const freeLooks = 3
 // looks again over the same relays: that his paths to them fail is not the far
 // end's fault, and shall not draw others.
 type looks struct {
-	hops  []wire.Descriptor // of the last path; nil: none
+	hops  []wire.Descriptor // of the last path; nil: none; never handed out, since it is brought up to date
 	found bool              // once
 	lame  bool              // the last time there was no answer, or no source
 	drawn []time.Time       // of late, the oldest first
@@ -43,7 +44,8 @@ func (f *finder) lookPath(ctx context.Context, l *legs) (*ownPath, error) {
 }
 
 // look gives the relays to look up over; nil: any. A relay that is not known
-// any more costs a draw as one that does not answer.
+// any more costs a draw as one that does not answer; but none is drawn while it
+// may be this node that is cut off.
 func (l *legs) look(ctx context.Context) []wire.Descriptor {
 	b := l.book
 	b.mu.Lock()
@@ -55,14 +57,14 @@ func (l *legs) look(ctx context.Context) []wire.Descriptor {
 	usable := k.hops != nil && b.refresh(k.hops) < 0
 	switch {
 	case k.hops == nil, !k.found && k.lame && len(k.drawn) < freeLooks:
-	case usable && (!k.lame || !k.found):
-		return k.hops
+	case usable && (!k.lame || !k.found), b.doubt():
+		return slices.Clone(k.hops)
 	default:
 		b.mu.Unlock()
 		err := fetch.Draw(ctx)
 		b.mu.Lock()
 		if errors.Is(err, fetch.ErrRebuilds) {
-			return k.hops
+			return slices.Clone(k.hops)
 		}
 	}
 	k.drawn = append(k.drawn, now)
@@ -73,7 +75,7 @@ func (l *legs) look(ctx context.Context) []wire.Descriptor {
 func (l *legs) looked(hops []wire.Descriptor) {
 	l.book.mu.Lock()
 	defer l.book.mu.Unlock()
-	l.looks.hops = hops
+	l.looks.hops = slices.Clone(hops)
 }
 
 // found notes whether a look-up has found sources.

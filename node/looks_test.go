@@ -73,3 +73,48 @@ func TestLookingAgainDrawsNobody(t *testing.T) {
 		})
 	}
 }
+
+// While nobody answers it may be this node that is cut off: look-ups that fail
+// then draw nobody.
+func TestLookingWhileCutOffDrawsNobody(t *testing.T) {
+	book := newWood().book()
+	cutOff := false
+	book.doubt = func() bool { return cutOff }
+	l := book.of(contentRoot)
+	first := []wire.Descriptor{testHop(1), testHop(10), testHop(1000)}
+	l.looked(first)
+	l.found(true)
+	cutOff = true
+	for range 10 {
+		if got := l.look(t.Context()); len(got) == 0 || got[2].Node != first[2].Node {
+			t.Fatal("another far end is asked while nobody answers")
+		}
+		l.found(false)
+	}
+	cutOff = false
+	if l.look(t.Context()) != nil {
+		t.Error("no other far end is asked when the one does not answer and others do")
+	}
+}
+
+// A path keeps the relays that it was built over, whatever is known of them
+// later: others read them without a lock.
+func TestLookLeavesAPathsRelays(t *testing.T) {
+	book := newWood().book()
+	issued := time.Unix(1, 0)
+	book.get = func(id wire.NodeID, _ bool) (wire.Descriptor, bool) {
+		return wire.Descriptor{Node: id, Issued: issued}, true
+	}
+	l := book.of(contentRoot)
+	first := []wire.Descriptor{testHop(1), testHop(10), testHop(1000)}
+	l.looked(first)
+	l.found(true)
+	second := l.look(t.Context())
+	issued = time.Unix(2, 0)
+	if third := l.look(t.Context()); third[0].Issued != issued {
+		t.Errorf("a look is over a descriptor of %v, want %v", third[0].Issued, issued)
+	}
+	if !first[0].Issued.IsZero() || second[0].Issued != time.Unix(1, 0) {
+		t.Error("a look has changed the relays of paths before it")
+	}
+}

@@ -159,6 +159,7 @@ func (b *paths) legSource(hops int, policy addrPolicy) legSource {
 		},
 		next:  b.held.joins,
 		blame: b.view.doubts.failed,
+		doubt: b.view.doubts.open,
 	}
 }
 
