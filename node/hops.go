@@ -107,6 +107,9 @@ func (c *chooser) built(hops []wire.Descriptor, err *relay.HopError, own bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.policy.Reached(hops[0].Node)
+	if len(hops) > 1 && (err == nil || err.Index > 1) {
+		c.policy.Passed(hops[1].Node)
+	}
 	if own {
 		c.policy.Built(hops[0].Node, err == nil)
 	}

@@ -401,6 +401,43 @@ func TestEntriesDrawnInVain(t *testing.T) {
 	}
 }
 
+// A second relay that nothing ever got past is replaced when it fails, one that
+// was of use is not; and a lying entry cannot have more than four replaced in a
+// day.
+func TestSecondRelaysDrawnInVain(t *testing.T) {
+	w := newTown(60)
+	c := w.chooser(t, 1, nil)
+	must(t, c, w.field(), Want{Hops: 3})
+	good := c.second[0].Node
+	c.Passed(good)
+	fail := func() (replaced int) {
+		old := make(map[wire.NodeID]bool)
+		for _, s := range c.second {
+			old[s.Node] = true
+			w.of(s.Node).Failed = true
+		}
+		must(t, c, w.field(), Want{Hops: 3})
+		for _, s := range c.second {
+			if !old[s.Node] {
+				replaced++
+			}
+		}
+		if !c.isSecond(good) {
+			t.Error("a second relay that was of use was replaced at once")
+		}
+		return replaced
+	}
+	for i, want := range []int{3, 1, 0} {
+		if got := fail(); got != want {
+			t.Errorf("round %d: %d second relays replaced, want %d", i, got, want)
+		}
+	}
+	w.now = w.now.Add(day - time.Minute)
+	if got, want := fail(), 0; got != want {
+		t.Errorf("within a day: %d second relays replaced, want %d", got, want)
+	}
+}
+
 // Where all pinned entries fall silent at once, paths go on through a further
 // one; where one of them still answers, they do not.
 func TestSilentEntriesAreStoodInFor(t *testing.T) {

@@ -130,7 +130,7 @@ func (c *Chooser) restore(b []byte) error {
 			return ErrChoiceState
 		}
 		seen[id] = true
-		second = append(second, &pin{id, c.at(k.Since, 0), c.at(k.Until, c.cfg.SecondFor[1])})
+		second = append(second, &pin{Node: id, Since: c.at(k.Since, 0), Until: c.at(k.Until, c.cfg.SecondFor[1]), Passed: true})
 	}
 	c.known, c.byNode, c.entries, c.second = known, byNode, entries, second[:min(len(second), c.cfg.Second)]
 	return nil

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"slices"
 	"time"
 
 	"wanderfs/relay/wire"
@@ -19,6 +20,33 @@ type pin struct {
 	Node  wire.NodeID
 	Since time.Time
 	Until time.Time
+	// Passed says that a set-up got past it, or that a restart has forgotten
+	// whether one did. Without it a failure there replaces it, see drawnInVain.
+	Passed bool
+}
+
+// Passed notes that a set-up got past a second relay, however it ended.
+func (c *Chooser) Passed(second wire.NodeID) {
+	for _, s := range c.second {
+		if s.Node == second {
+			s.Passed = true
+		}
+	}
+}
+
+// drawnInVain reports whether another second relay may be drawn at once instead
+// of s, because no set-up ever got past it and one has just failed there: who
+// draws four that refuse would else have no paths until they count as dead. It
+// is the entry that says so, and a lying one could go on until only its friends
+// are left. So this is done as often a day as there are second relays, which to
+// a liar is worth no more than that their time were over once.
+func (c *Chooser) drawnInVain(f *Field, s *pin, now time.Time) bool {
+	p := f.get(s.Node)
+	if s.Passed || p == nil || !p.Failed && !p.Dead {
+		return false
+	}
+	c.vain = slices.DeleteFunc(c.vain, func(t time.Time) bool { return now.Sub(t) >= day })
+	return len(c.vain) < c.cfg.Second
 }
 
 func (c *Chooser) isSecond(id wire.NodeID) bool {
@@ -48,8 +76,9 @@ func (a *attempt) secondHop() *place {
 	return a.f.pick(a.c.rnd, func(p *place) bool { return a.fits(p) && a.c.isEntry(p.Node) })
 }
 
-// tendSecond replaces second relays whose time is over or who have gone. Those
-// that are down for a while keep their place as long as two others are up.
+// tendSecond replaces second relays whose time is over or who have gone, and
+// those that were drawn in vain. Others that are down for a while keep their
+// place as long as two others are up.
 func (c *Chooser) tendSecond(f *Field, now time.Time) {
 	for i := 0; i < len(c.second); i++ {
 		s := c.second[i]
@@ -57,6 +86,8 @@ func (c *Chooser) tendSecond(f *Field, now time.Time) {
 		gone := r != nil && (r.Down >= c.cfg.Gone || c.flaky(r))
 		if c.isEntry(s.Node) || now.After(s.Until) || gone {
 			c.replaceSecond(f, now, i)
+		} else if c.drawnInVain(f, s, now) && c.replaceSecond(f, now, i) {
+			c.vain = append(c.vain, now)
 		}
 	}
 	for len(c.second) < c.cfg.Second {
