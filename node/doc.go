@@ -13,9 +13,12 @@
 //	the host       libp2p, reduced: host (transport), protocols, identity, security,
 //	               gater, limits, addrs, names, port, portmap, reach, hidelog
 //	links          one stream for each circuit and hop: link, line (turns on one
-//	               connection), gather and rawconn (few writes), budget (own and
+//	               connection), eager (few round trips), gather and rawconn (few
+//	               system calls), budget (own and
 //	               others' rates)
 //	the view       whom this node knows: view, viewfile, learn, self, peerbook;
+//	               health (how each did), doubts (is it us?) and versions (one
+//	               descriptor for all);
 //	               discovery, visit and exchange fill it, dht and dhthost walk;
 //	               held has relays that nobody can dial; mesh wires all of it
 //	choice         which relays a path takes: field, hops, pinner and pinstore,
