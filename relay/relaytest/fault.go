@@ -32,8 +32,9 @@ type Faulty struct {
 	Pause time.Duration // see Trickle; must not change once it is used
 
 	mu    sync.Mutex
-	fault [2]Fault // guarded by mu
-	done  int      // faults that happened; guarded by mu
+	fault [2]Fault    // guarded by mu
+	only  wire.NodeID // links to others do no wrong; zero: all do; guarded by mu
+	done  int         // faults that happened; guarded by mu
 }
 
 // Directions of a link, as who dialled it sees them.
@@ -50,6 +51,13 @@ func (n *Faulty) Do(dir int, f Fault) {
 	n.fault[dir] = f
 }
 
+// Only makes links to all relays but one do no wrong.
+func (n *Faulty) Only(to wire.NodeID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.only = to
+}
+
 // Done tells how often frames were altered, or a Mute or Trickle met one.
 func (n *Faulty) Done() int {
 	n.mu.Lock()
@@ -57,9 +65,12 @@ func (n *Faulty) Done() int {
 	return n.done
 }
 
-func (n *Faulty) is(dir int) Fault {
+func (n *Faulty) is(dir int, to wire.NodeID) Fault {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if !n.only.IsZero() && n.only != to {
+		return None
+	}
 	return n.fault[dir]
 }
 
@@ -100,7 +111,7 @@ type held struct{ frame []byte }
 
 // pass gives what goes on instead of a frame; false if the link ended.
 func (l *faultyLink) pass(dir int, h *held, b []byte) ([]byte, bool) {
-	f := l.n.is(dir)
+	f := l.n.is(dir, l.Peer())
 	switch {
 	case f == Corrupt:
 		b[len(b)/3] ^= 8
@@ -148,7 +159,7 @@ func (l *faultyLink) Read(b []byte) (int, error) {
 			continue
 		}
 		if err != nil {
-			if l.n.is(In) == Mute {
+			if l.n.is(In, l.Peer()) == Mute {
 				<-l.over
 			}
 			return 0, err
@@ -183,7 +194,7 @@ func (l *faultyLink) Reset() error { return l.end(l.Link.Reset) }
 // the link is mute.
 func (l *faultyLink) end(end func() error) error {
 	l.once.Do(func() { close(l.over) })
-	if l.n.is(Out) != Mute {
+	if l.n.is(Out, l.Peer()) != Mute {
 		return end()
 	}
 	l.SetReadDeadline(time.Unix(1, 0)) // who reads leaves
