@@ -105,7 +105,7 @@ func (r *Relay) openingVictimLocked(nb *neighbour) *circuit {
 // displaceLocked makes room in a full table of neighbours for one of another
 // place, and gives the circuits that end with that: of the place that has most
 // neighbours one without circuits goes, else the one that came last. So who
-// has been there for long goes last. False if no place has more than two.
+// has been there for long goes last. False if no place has two more than at.
 func (r *Relay) displaceLocked(at whence) (ended []*circuit, ok bool) {
 	mine := r.origins[at]
 	if mine == nil {
