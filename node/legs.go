@@ -381,6 +381,7 @@ func (l *legs) done(r *leg, how fate, at int) {
 	l.book.mu.Lock()
 	r.users--
 	r.last, l.used = time.Now(), time.Now()
+	end := r.hops[len(r.hops)-1].Node
 	switch how {
 	case legRefused:
 		r.broken = at
@@ -394,8 +395,12 @@ func (l *legs) done(r *leg, how fate, at int) {
 	l.book.blame(func() {
 		l.book.mu.Lock()
 		defer l.book.mu.Unlock()
+		at := len(r.hops) - 1
+		if at < 0 || r.hops[at].Node != end { // it is being replaced, or was: not its fault
+			return
+		}
 		if r.strikes++; r.strikes >= legStrikes {
-			r.broken, r.strikes = len(r.hops)-1, 0
+			r.broken, r.strikes = at, 0
 		}
 	})
 }

@@ -369,3 +369,28 @@ func TestRowsAreBorrowed(t *testing.T) {
 		}
 	})
 }
+
+// What is told late of a relay that was replaced meanwhile does not count
+// against the one in its place.
+func TestLateBlameSparesTheReplacement(t *testing.T) {
+	w := newWood()
+	book := w.book()
+	var late []func()
+	book.blame = func(fn func()) { late = append(late, fn) }
+	l := book.of(contentRoot)
+	var first []wire.Descriptor
+	for range legStrikes {
+		first = taken(t, l, 5000, int(legFailed), 0)
+	}
+	w.kill(first[2].Node)
+	second := taken(t, l, 5000, int(legClosed), 0)
+	if got := replaced(first, second); !slices.Equal(got, []int{2}) {
+		t.Fatalf("relays %v are replaced when the last one is gone, want [2]", got)
+	}
+	for _, fn := range late {
+		fn()
+	}
+	if got := replaced(second, taken(t, l, 5000, int(legClosed), 0)); len(got) > 0 {
+		t.Errorf("relays %v are replaced for failures of another, want none", got)
+	}
+}
