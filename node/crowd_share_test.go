@@ -39,15 +39,12 @@ func TestCloggingProcesses(t *testing.T) {
 		rate := float64(carried()-before) / time.Since(start).Seconds()
 		loader.wait(t)
 		t.Logf("session: %.0f KiB/s alone, %.0f KiB/s loaded; the relay carries %.0f KiB/s for others", alone/1024, loaded/1024, rate/1024)
-		if rate < 0.4*up {
-			t.Errorf("the relay was not loaded: %.0f bytes a second of %d", rate, up/2)
-		}
+		judgeRate(t, rate >= 0.4*up, "the relay was not loaded: %.0f bytes a second of %d", rate, up/2)
 		changes = append(changes, (loaded-alone)/alone)
 	}
 	// Of the pairs the one in the middle: noise goes both ways, a load only down.
-	if got := median(changes); math.Abs(got) > 0.05 {
-		t.Errorf("the session's rate changes by %.1f %% under load, want at most 5 %%", 100*got)
-	}
+	got := median(changes)
+	judgeRate(t, math.Abs(got) <= 0.05, "the session's rate changes by %.1f %% under load, want at most 5 %%", 100*got)
 }
 
 // TestCrowdAtOneGateway: readers share one standing path over real links, and
@@ -78,7 +75,5 @@ func TestCrowdAtOneGateway(t *testing.T) {
 	time.Sleep(8 * time.Second) // until they have what their windows hold
 	beside := slowest()
 	t.Logf("slowest of %d: %.0f KiB/s alone, %.0f KiB/s beside %d who stall", reading, alone/1024, beside/1024, stalled)
-	if beside < 0.8*alone {
-		t.Errorf("the slowest has %.2f of its rate beside those who stall, want at least 0.8", beside/alone)
-	}
+	judgeRate(t, beside >= 0.8*alone, "the slowest has %.2f of its rate beside those who stall, want at least 0.8", beside/alone)
 }
