@@ -20,10 +20,7 @@ import (
 func lone(t *testing.T, dir string) *child {
 	t.Helper()
 	if !haveFuse() {
-		if os.Getenv("CI") != "" {
-			t.Fatal("fuse3 is not installed")
-		}
-		t.Skip("fuse3 is not installed")
+		lacking(t, "fuse3 is not installed")
 	}
 	c, err := startChild(childConfig{Name: "lone", Dir: dir, Mount: true, Program: build(t),
 		Args: []string{"--lab", "--network", "lone", "--listen", "/ip4/127.0.0.1/tcp/0", "--no-upnp"}})

@@ -46,6 +46,16 @@ func TestMain(m *testing.M) {
 	testscript.Main(cleaning{m}, map[string]func(){"wanderfs": wanderfs})
 }
 
+// lacking skips a test for which the machine lacks something; in CI that is a
+// failure.
+func lacking(t testing.TB, why string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
 // build returns the program.
 func build(t testing.TB) string {
 	t.Helper()

@@ -39,7 +39,7 @@ func TestTimersAreRelaxed(t *testing.T) {
 	for _, th := range threads {
 		b, err := os.ReadFile(filepath.Join("/proc", th.Name(), "timerslack_ns"))
 		if os.IsPermission(err) {
-			t.Skip("other threads' timer slack cannot be read here")
+			lacking(t, "other threads' timer slack cannot be read here")
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -85,7 +85,7 @@ func TestTimersOfRealTime(t *testing.T) {
 	}()
 	got := <-ended
 	if errors.Is(got.err, syscall.EPERM) {
-		t.Skip("no real-time class may be used here")
+		lacking(t, "no real-time class may be used here")
 	}
 	if got.err != nil || len(got.out) == 0 {
 		t.Errorf("got %q and %v, want the help", got.out, got.err)
