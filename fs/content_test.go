@@ -85,6 +85,16 @@ func TestHashUnknown(t *testing.T) {
 	if got := l.Asked(); len(got) != 0 {
 		t.Errorf("malformed names: the Library was asked %d times, want 0", len(got))
 	}
+	// Misspelt names of what is there; the last letter has bits to spare.
+	there := l.File([]byte("hello\n")).Ref.Name()
+	for slip := there[len(there)-1] + 1; slip <= there[len(there)-1]+3; slip++ {
+		if out, _ := d.Try(t, "cat $M/hash/"+there[:len(there)-1]+string(slip)); !strings.Contains(out, "No such file") {
+			t.Errorf("misspelt name: got %q, want ENOENT", out)
+		}
+	}
+	if got := l.Asked(); len(got) != 0 {
+		t.Errorf("misspelt names: the Library was asked %d times, want 0", len(got))
+	}
 	unknown := chunk.Raw([]byte("nobody has this")).Name()
 	if out, _ := d.Try(t, "cat $M/hash/"+unknown); !strings.Contains(out, "timed out") {
 		t.Errorf("unknown CID: got %q, want ETIMEDOUT", out)

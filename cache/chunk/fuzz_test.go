@@ -3,6 +3,8 @@ package chunk
 import (
 	"bytes"
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ipfs/boxo/ipld/merkledag"
@@ -190,12 +192,15 @@ func FuzzNames(f *testing.F) {
 	})
 }
 
-// FuzzParse reads CID strings: what parses has one canonical name.
+// FuzzParse reads CID strings: what parses has one canonical name, and is how
+// that CID is written in its base, but for the case of letters.
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"", "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn", "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354",
 		"f01551220e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "bafyreigh2akiscaildcqabsyg3dfr6chu3fgpregiymsck7e7aqa4s52zy",
-		"bafkqabtjnzwgs3tf", "zzz", "/ipfs/bafy",
+		"bafkqabtjnzwgs3tf", "zzz", "/ipfs/bafy", "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf355",
+		"mAXASIFmUhDkGXylhnvQSgMu5Mr5SxW2ZxZZrZeARETnwmL3v", "mAXASIFmUhDkGXylhnvQSgMu5Mr5SxW2ZxZZrZeARETnwmL3\nv", "z6w", "🚀",
+		"f01551220E3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
 	} {
 		f.Add(s)
 	}
@@ -205,7 +210,18 @@ func FuzzParse(f *testing.F) {
 			if !errors.Is(err, ErrBadName) || !r.IsZero() {
 				t.Fatalf("got %v, want ErrBadName", err)
 			}
+			var misspelt *MisspeltError
+			if errors.As(err, &misspelt) {
+				if again, err := Parse(misspelt.Right.Name()); err != nil || again != misspelt.Right {
+					t.Fatalf("the right spelling does not parse: %v", err)
+				}
+			}
 			return
+		}
+		if written := spellings(t, r); !slices.ContainsFunc(written, func(w string) bool {
+			return w == s || w[0] == s[0] && strings.Contains("fFbBcCvVtTkK", s[:1]) && strings.EqualFold(w, s)
+		}) {
+			t.Fatalf("%q is none of %q", s, written)
 		}
 		again, err := Parse(r.Name())
 		if err != nil || again != r {

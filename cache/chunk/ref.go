@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/ipfs/go-cid"
 	"github.com/multiformats/go-multihash"
@@ -27,8 +28,24 @@ const MaxName = 512
 // their codec does, because Parse makes every Ref a CIDv1.
 type Ref struct{ c cid.Cid }
 
-// Parse reads a CID of version 0 or 1 in any base. A CID whose hash this
-// program cannot verify gives ErrBadName.
+// MisspeltError says that a string is not how a CID is written, though it
+// decodes to one: in many bases the last letter has bits to spare, which must
+// be zero. Else the same content had many names, and a slip of the pen went
+// unnoticed. It is an ErrBadName, and its text does not tell the CID.
+type MisspeltError struct {
+	Right Ref // the CID that was meant, presumably
+}
+
+func (*MisspeltError) Error() string { return "a misspelt CID" }
+
+// Unwrap returns ErrBadName.
+func (*MisspeltError) Unwrap() error { return ErrBadName }
+
+// Parse reads a CID of version 0, or of version 1 in any base. In bases 16, 32
+// and 36 the letters after the first may be of either case, as other programs
+// have it, too; in all else a CID has one spelling in each base, and any other
+// gives a *MisspeltError. A CID whose hash this program cannot verify gives
+// ErrBadName.
 func Parse(name string) (Ref, error) {
 	if len(name) > MaxName {
 		return Ref{}, ErrBadName
@@ -37,7 +54,30 @@ func Parse(name string) (Ref, error) {
 	if err != nil {
 		return Ref{}, ErrBadName
 	}
-	return FromCID(c)
+	r, err := FromCID(c)
+	if err == nil && !spells(name, c) {
+		return Ref{}, &MisspeltError{r}
+	}
+	return r, err
+}
+
+// spells reports whether name is how c is written in the base that name says.
+func spells(name string, c cid.Cid) bool {
+	base, err := cid.ExtractEncoding(name)
+	if strings.HasPrefix(name, "🚀") { // the only base of more than one byte, which that does not know
+		base, err = '🚀', nil
+	}
+	if err != nil {
+		return false
+	}
+	right, err := c.StringOfBase(base)
+	if err != nil {
+		return false // version 0 has no other base
+	}
+	if strings.ContainsRune("fFbBcCvVtTkK", rune(base)) {
+		return name[0] == right[0] && strings.EqualFold(name, right)
+	}
+	return name == right
 }
 
 // FromCID makes a Ref of c, as a CIDv1. Supported are the codecs raw and

@@ -33,7 +33,11 @@ func getCommand() *cobra.Command {
 	wait := c.Flags().Bool("wait", false, "wait until a source appears")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		root, err := chunk.Parse(args[0])
-		if err != nil {
+		var misspelt *chunk.MisspeltError
+		switch {
+		case errors.As(err, &misspelt):
+			return withHint(usagef("get: the argument is not spelt as a CID"), "did you mean "+misspelt.Right.Name())
+		case err != nil:
 			return usagef("get: the argument is no CID that wanderfs can read")
 		}
 		client := dial(*data)
