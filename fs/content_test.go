@@ -3,6 +3,7 @@ package fs_test
 import (
 	"fmt"
 	"os"
+	"sort"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +72,43 @@ func TestHash(t *testing.T) {
 	}
 	want(t, "stays", d.Sh(t, "cd $M/hash/"+dir.Ref.Name()+"/sub; ls $M/hash/"+sub.Ref.Name()+">/dev/null; pwd -P; ls"),
 		d.Dir+"/hash/"+dir.Ref.Name()+"/sub\nx\n")
+}
+
+// TestHashListing opens content in every way: hash/ lists what was opened by
+// itself, and of what lies in a folder the folder alone.
+func TestHashListing(t *testing.T) {
+	d, l, _ := drive(t)
+	var songs []chunk.Entry
+	for i := range 20 {
+		songs = append(songs, fusetest.Named(fmt.Sprintf("%02d.ogg", i), l.File(fmt.Appendf(nil, "song %d", i))))
+	}
+	cover := l.File([]byte("cover"))
+	album := l.Folder("album", append(songs, fusetest.Named("art", l.Folder("art", fusetest.Named("cover.png", cover))))...)
+	found := l.File([]byte("found"))
+	other := l.Folder("other", fusetest.Named("x", l.File([]byte("x"))))
+	l.Find("q", fusetest.Result("found.txt", found), fusetest.Result("other", other))
+	lists := func(what string, refs ...chunk.Ref) {
+		t.Helper()
+		var names []string
+		for _, r := range refs {
+			names = append(names, r.Name()+"\n")
+		}
+		sort.Strings(names)
+		want(t, what, d.Sh(t, "LC_ALL=C ls $M/hash"), strings.Join(names, ""))
+	}
+	out := t.TempDir()
+	d.Sh(t, "stat $M/hash/"+found.Ref.Name())
+	lists("looked at")
+	d.Sh(t, "cat $M/hash/"+album.Ref.Name()+"/03.ogg")
+	lists("one file of it", album.Ref)
+	d.Sh(t, "cp -r $M/hash/"+album.Ref.Name()+" "+out+"/a && cat $M/hash/"+album.Ref.Name()+"/art/cover.png")
+	lists("all of it", album.Ref)
+	d.Sh(t, "ls $M/search/q && cat $M/search/q/found.txt $M/search/q/other/x")
+	lists("found by a search", album.Ref, found.Ref, other.Ref)
+	d.Sh(t, "cat $M/hash/"+cover.Ref.Name())
+	lists("by its own name, too", album.Ref, found.Ref, other.Ref, cover.Ref)
+	d.Sh(t, "setfattr -n user.wanderfs.pin -v 1 $M/hash/"+album.Ref.Name()+"/05.ogg")
+	lists("pinned", album.Ref, found.Ref, other.Ref, cover.Ref, songs[5].Ref)
 }
 
 func TestHashUnknown(t *testing.T) {

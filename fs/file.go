@@ -22,6 +22,7 @@ type file struct {
 
 	mu       sync.Mutex
 	root     chunk.Ref // guarded by mu; where it was last found
+	named    bool      // guarded by mu; was found by itself once, not within a folder
 	size     int64     // guarded by mu
 	verified bool      // guarded by mu; size is no mere claim
 	why      string    // guarded by mu; why the last read failed
@@ -38,7 +39,7 @@ func (t *tree) file(root, r chunk.Ref, size int64, verified bool) *file {
 	t.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.root = root
+	f.root, f.named = root, f.named || root == r
 	if verified && !f.verified {
 		f.size, f.verified = size, true
 	}
@@ -60,9 +61,12 @@ func (f *file) Forget() {
 	}
 }
 
-func (f *file) isVerified() bool {
+// isNamed reports whether the file is verified; it takes down that it was found
+// by itself then.
+func (f *file) isNamed() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.named = f.named || f.verified
 	return f.verified
 }
 
@@ -85,7 +89,7 @@ func (f *file) Open(ctx context.Context, req *fuse.OpenRequest, resp *fuse.OpenR
 		return nil, eROFS
 	}
 	f.mu.Lock()
-	root := f.root
+	root, named := f.root, f.named
 	f.mu.Unlock()
 	c, cancel := f.t.wait(ctx, f.t.cfg.LookupTimeout)
 	defer cancel()
@@ -95,7 +99,11 @@ func (f *file) Open(ctx context.Context, req *fuse.OpenRequest, resp *fuse.OpenR
 		return nil, errno(ctx, err)
 	}
 	f.settle(of.Size())
-	f.t.hash.note(f.ref, fuse.DT_File)
+	if named {
+		f.t.hash.note(f.ref, fuse.DT_File)
+	} else { // the user opened the folder that holds it
+		f.t.hash.note(root, fuse.DT_Dir)
+	}
 	resp.Flags |= fuse.OpenKeepCache
 	return &fileHandle{f: f, of: of}, nil
 }

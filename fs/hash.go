@@ -14,7 +14,9 @@ import (
 // maxOpened bounds the listing of hash/.
 const maxOpened = 10_000
 
-// hashDir is hash/: any CID leads on, the listing shows what was opened.
+// hashDir is hash/: any CID leads on, the listing shows what was opened by
+// itself or pinned. Of a folder that is the folder, not all that lies in it: who
+// copied an album would find a thousand names here.
 type hashDir struct {
 	readonly
 	t *tree
@@ -49,7 +51,7 @@ func (d *hashDir) Lookup(ctx context.Context, req *fuse.LookupRequest, resp *fus
 	if known != nil {
 		return known, nil
 	}
-	if f := d.t.knownFile(r); f != nil && f.isVerified() {
+	if f := d.t.knownFile(r); f != nil && f.isNamed() {
 		return f, nil
 	}
 	e, err := d.t.stat(ctx, r, r)
