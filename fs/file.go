@@ -98,26 +98,31 @@ func (f *file) Open(ctx context.Context, req *fuse.OpenRequest, resp *fuse.OpenR
 		f.failed(err)
 		return nil, errno(ctx, err)
 	}
-	f.settle(of.Size())
+	stale := f.settle(of.Size())
 	if named {
 		f.t.hash.note(f.ref, fuse.DT_File)
 	} else { // the user opened the folder that holds it
 		f.t.hash.note(root, fuse.DT_Dir)
 	}
 	resp.Flags |= fuse.OpenKeepCache
+	if stale { // past its cache, where the kernel would end at the size that it was told
+		resp.Flags = resp.Flags&^fuse.OpenKeepCache | fuse.OpenDirectIO
+	}
 	return &fileHandle{f: f, of: of}, nil
 }
 
-// settle takes the true size. If the kernel was told another it is told to
-// ask again, from elsewhere: it may wait for a lock that this request holds.
-func (f *file) settle(size int64) {
+// settle takes the true size and reports whether the kernel was told another.
+// It is told to ask again then, from elsewhere: it may wait for a lock that this
+// request holds.
+func (f *file) settle(size int64) (stale bool) {
 	f.mu.Lock()
-	stale := f.size != size
+	stale = f.size != size
 	f.size, f.verified = size, true
 	f.mu.Unlock()
 	if stale && f.t.server != nil {
 		f.t.wg.Go(func() { f.t.server.invalidateAttr(f) })
 	}
+	return stale
 }
 
 func (f *file) failed(err error) {
