@@ -12,8 +12,8 @@ type asking struct {
 	got     int
 	b       []byte
 	refused bool  // too many: nothing is kept
-	since   int64 // last piece, in Unix nanoseconds
-	cells   int64 // taken from Relay.pool
+	since   int64 // first piece, in Unix nanoseconds
+	frames  int64 // taken from Relay.pool: as many as b would fill
 }
 
 // add takes a piece.
@@ -39,7 +39,7 @@ func (e *farEnd) ask(f *frame) error {
 		if busy || !e.fresh(id) {
 			return errProtocol // a builder of ours asks less
 		}
-		a = &asking{total: total, refused: !e.c.nb.queries.Allow()}
+		a = &asking{total: total, refused: !e.c.nb.queries.Allow(), since: time.Now().UnixNano()}
 		a.add(rest)
 		e.mu.Lock()
 		e.asks++
@@ -58,10 +58,9 @@ func (e *farEnd) ask(f *frame) error {
 		return errProtocol
 	}
 	full := false
-	if !a.refused {
-		a.cells++
-		a.since = time.Now().UnixNano()
-		full = r.pool.take(1)
+	if more := int64(len(a.b)+wire.FrameSize-1)/wire.FrameSize - a.frames; more > 0 {
+		a.frames += more
+		full = r.pool.take(more)
 	}
 	whole := a.got == a.total
 	if whole {
@@ -75,7 +74,7 @@ func (e *farEnd) ask(f *frame) error {
 		return nil
 	}
 	e.c.wg.Go(func() {
-		defer r.pool.give(a.cells)
+		defer r.pool.give(a.frames)
 		e.answer(id, a)
 	})
 	return nil
@@ -91,8 +90,8 @@ func (e *farEnd) answer(id uint32, a *asking) {
 			status, b = wire.StatusFailed, nil
 		}
 	}
-	h := &half{far: e, id: id}
 	head := wire.AppendAnswer(nil, status, len(b))
+	h := &half{far: e, id: id, answer: (len(head) + len(b) + wire.MaxData - 1) / wire.MaxData}
 	for first := true; first || len(b) > 0; first = false {
 		f := e.c.r.pool.get()
 		data := f.b[wire.TagSize+wire.HeaderSize : wire.TagSize+wire.HeaderSize+wire.MaxData]
@@ -104,7 +103,4 @@ func (e *farEnd) answer(id uint32, a *asking) {
 		f.pad(wire.TagSize, n+m)
 		h.push(f)
 	}
-	e.mu.Lock()
-	e.asks--
-	e.mu.Unlock()
 }

@@ -34,7 +34,9 @@ type circuit struct {
 	fwd            *layer
 	bwd            *layer
 	hash           [32]byte    // of the handshake; names the circuit to both ends
-	toPrev, toNext writing     // how prev and next take what is written
+	toPrev, toNext moving      // how prev and next take what is written
+	fromPrev       moving      // how what prev sends comes in
+	fromNext       moving      // the same of next
 	pace           pace        // used by keepHouse
 	far            *farEnd     // used by run; set once
 	turn           atomic.Bool // fwd has turned, bwd is to follow

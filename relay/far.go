@@ -3,7 +3,6 @@ package relay
 import (
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"wanderfs/relay/wire"
 )
@@ -33,7 +32,7 @@ type farEnd struct {
 	ponging bool
 	next    uint32 // next stream id of ours, even
 	budget  int    // cells for unknown streams
-	asks    int
+	asks    int    // requests that come in, are answered, or whose answer was not sent yet
 	listens *standing
 	asking  map[uint32]*asking
 }
@@ -58,7 +57,7 @@ type half struct {
 	gotEnd  bool // this side's builder sends no more
 	waiting bool // in far.ready
 	unsaid  bool // its OPEN was not sent yet
-	since   time.Time
+	answer  int  // cells of an answer that were not sent yet; 0: this is none
 }
 
 func newFarEnd(c *circuit) *farEnd {
@@ -191,7 +190,12 @@ func (h *half) takeLocked() *frame {
 	if f == nil {
 		return nil
 	}
-	h.since, h.unsaid = time.Now(), false
+	h.unsaid = false
+	if h.answer > 0 {
+		if h.answer--; h.answer == 0 {
+			h.far.asks-- // it is not over before: answers that nobody takes are held, too
+		}
+	}
 	f.h.Stream = h.id
 	f.h.Put(f.cell(wire.TagSize))
 	return f
@@ -235,7 +239,7 @@ func (e *farEnd) close() {
 	e.c.nb.streams.Add(-int64(len(e.streams)))
 	clear(e.streams)
 	for _, a := range e.asking {
-		e.c.r.pool.give(a.cells)
+		e.c.r.pool.give(a.frames)
 	}
 	clear(e.asking)
 	e.ready = nil

@@ -15,6 +15,7 @@ import (
 type frame struct {
 	off  int   // where the cell begins; set by those who queue frames
 	of   *pool // counts it until it is freed; nil: nobody does
+	at   int64 // when it was queued at a far end, in Unix nanoseconds
 	data []byte
 	h    wire.Header
 	b    [wire.FrameSize + wire.TagSize*wire.MaxHops]byte
@@ -28,7 +29,7 @@ func (f *frame) free() {
 	if f.of != nil {
 		f.of.give(1)
 	}
-	f.off, f.of, f.data, f.h = 0, nil, nil, wire.Header{}
+	f.off, f.of, f.at, f.data, f.h = 0, nil, 0, nil, wire.Header{}
 	frames.Put(f)
 }
 
@@ -46,8 +47,9 @@ const deadlineStep = 4 * time.Second // ours; how often deadlines are moved
 type stream struct {
 	Link
 	idle, stall time.Duration
-	pool        *pool    // of the frames that are read; nil: no bound
-	writes      *writing // nil: nobody looks
+	pool        *pool   // of the frames that are read; nil: no bound
+	reads       *moving // nil: nobody looks
+	writes      *moving // the same
 	rset, wset  time.Time
 	head        [wire.TagSize]byte
 }
@@ -66,6 +68,10 @@ func (s *stream) readFrame(off int) (*frame, error) {
 	}
 	f := s.pool.get()
 	copy(f.b[off:], s.head[:])
+	if s.reads != nil {
+		s.reads.begin(time.Now())
+		defer s.reads.end()
+	}
 	if _, err := io.ReadFull(s.Link, f.b[off+len(s.head):off+wire.FrameSize]); err != nil {
 		f.free()
 		if err == io.EOF {

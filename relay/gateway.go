@@ -2,7 +2,6 @@ package relay
 
 import (
 	"crypto/subtle"
-	"time"
 
 	"golang.org/x/time/rate"
 
@@ -158,9 +157,7 @@ func (h *half) enter(first *frame) bool {
 	if first != nil {
 		h.id = e.next
 		e.next += 2
-		h.since = time.Now()
-		h.q.push(first)
-		e.readyLocked(h)
+		h.queueLocked(first)
 	}
 	e.streams[h.id] = h
 	return true

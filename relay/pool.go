@@ -40,39 +40,43 @@ func (p *pool) take(n int64) (full bool) { return p.held.Add(n) > p.limit }
 
 func (p *pool) give(n int64) { p.held.Add(-n) }
 
-// writing tells how a circuit's writes to one neighbour get on. Who writes
-// sets it, anybody may look.
-type writing struct {
-	since atomic.Int64 // Unix nanoseconds at which the write that waits began; 0: none
-	moved atomic.Int64 // frames written
+// moving tells how a circuit's frames to one neighbour, or from one, get on. Who
+// writes or reads sets it, anybody may look.
+type moving struct {
+	since atomic.Int64 // Unix nanoseconds at which the frame under way began; 0: none
+	moved atomic.Int64 // frames
 }
 
-func (w *writing) begin(now time.Time) {
+func (w *moving) begin(now time.Time) {
 	if w != nil {
 		w.since.Store(now.UnixNano())
 	}
 }
 
-func (w *writing) end() {
+func (w *moving) end() {
 	if w != nil {
 		w.since.Store(0)
 		w.moved.Add(1)
 	}
 }
 
-// stalled gives when the circuit began to wait for a neighbour; 0 if it does
-// not.
-func (c *circuit) stalled() int64 {
-	a, b := c.toPrev.since.Load(), c.toNext.since.Load()
-	if a == 0 || b != 0 && b < a {
-		return b
+// stalled gives when the circuit began to wait for a neighbour, to take a frame
+// or to send the rest of one; 0 if it does not.
+func (c *circuit) stalled() (since int64) {
+	for _, w := range []*moving{&c.toPrev, &c.toNext, &c.fromPrev, &c.fromNext} {
+		if at := w.since.Load(); at != 0 && (since == 0 || at < since) {
+			since = at
+		}
 	}
-	return a
+	return since
 }
 
-// relieve makes room when the pool is full: of all that wait, what has moved
-// nothing for longest goes. In the middle of a path that is a circuit, at a
-// gateway a stream, and a circuit whose request does not come to its end.
+// relieve makes room when the pool is full: of all that wait, what holds the
+// oldest frame goes. In the middle of a path that is a circuit, one that sends
+// half a frame, too; at a gateway a stream; at a far end a circuit whose request
+// does not come to its end, or that does not take its answer. How old, and not
+// how long nothing has moved: else who holds much and moves a little of it now
+// and then would see all others out.
 func (r *Relay) relieve() {
 	r.mu.Lock()
 	circuits := make([]*circuit, 0, len(r.circuits))

@@ -54,7 +54,7 @@ func (c *circuit) setUp() (middle bool, err error) {
 	if _, err := c.prev.Write(b); err != nil || l == nil {
 		return false, err
 	}
-	c.next = stream{Link: l, stall: c.r.limits.Stall, pool: &c.r.pool, writes: &c.toNext}
+	c.next = stream{Link: l, stall: c.r.limits.Stall, pool: &c.r.pool, reads: &c.fromNext, writes: &c.toNext}
 	c.wg.Go(c.back)
 	return true, nil
 }

@@ -94,12 +94,14 @@ func (h *half) push(f *frame) bool {
 		}
 		h.credit--
 	}
-	if h.q.n == 0 {
-		h.since = time.Now()
-	}
-	h.q.push(f)
-	e.readyLocked(h)
+	h.queueLocked(f)
 	return true
+}
+
+func (h *half) queueLocked(f *frame) {
+	f.at = time.Now().UnixNano()
+	h.q.push(f)
+	h.far.readyLocked(h)
 }
 
 // removeLocked takes a half off the list of streams, if it is there.
@@ -230,19 +232,22 @@ func (h *half) lose(why wire.Reason) {
 	e.readyLocked(h)
 }
 
-// longest gives the stream that has waited for longest, and since when, in
-// Unix nanoseconds, 0 if nothing waits; nil for a request that is not whole.
+// longest gives the stream that holds the oldest cell, and since when, in Unix
+// nanoseconds, 0 if nothing waits; nil for a request that is not whole, and for
+// answers, which nothing but the circuit's end takes back.
 func (e *farEnd) longest() (oldest *half, since int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, a := range e.asking {
-		if a.cells > 0 && (since == 0 || a.since < since) {
+		if a.frames > 0 && (since == 0 || a.since < since) {
 			since = a.since
 		}
 	}
-	for _, h := range e.streams {
-		if at := h.since.UnixNano(); h.q.n > 0 && (since == 0 || at < since) {
-			oldest, since = h, at
+	for _, h := range e.ready { // all that hold cells are there
+		if at := h.q.oldest(); at != 0 && (since == 0 || at < since) {
+			if oldest, since = nil, at; h.peer != nil {
+				oldest = h
+			}
 		}
 	}
 	return oldest, since

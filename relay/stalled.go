@@ -23,7 +23,7 @@ type pace struct {
 // still; 0 if it moves.
 func (p *pace) look(c *circuit) int64 {
 	still := int64(0)
-	for i, w := range []*writing{&c.toPrev, &c.toNext} {
+	for i, w := range []*moving{&c.toPrev, &c.toNext} {
 		moved, since := w.moved.Load(), w.since.Load()
 		if since != 0 && moved-p.moved[i] < crawl && (still == 0 || since < still) {
 			still = since
