@@ -220,12 +220,15 @@ func (c *Conn) broken(err error) error {
 // leave removes the stream from the path. Cells for it may be under way: DATA,
 // as far as its credit went, and on a session's path as many WINDOWs as the
 // reader may still give credit by. Else a reader who gives it in small pieces
-// could end the path of all.
+// could end the path of all. Besides, no path takes a cell that nobody waits for.
 func (c *Conn) leave() {
 	c.mu.Lock()
 	late := c.ahead + spare
-	if c.joined == nil && c.ready {
+	switch {
+	case c.joined == nil && c.ready:
 		late += wire.MaxWindow - c.credit
+	case c.joined != nil && !c.ready: // the session may have answered
+		late += wire.InitialWindow
 	}
 	gone := c.gone
 	c.gone = true

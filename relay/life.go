@@ -29,7 +29,8 @@ type life struct {
 	burst  int           // bytes written since the last quiet second, of late
 	held   time.Duration // how long the link held those writes up
 	token  [8]byte
-	n      uint64
+	n      uint64        // PINGs so far
+	pongs  uint64        // PONGs so far
 	ask    chan struct{} // to pings: send one
 	change chan struct{} // to watch: look again sooner
 	waits  map[[8]byte]chan struct{}
@@ -88,10 +89,16 @@ func (l *life) active() {
 	}
 }
 
-// pong notes an answer to a PING.
-func (l *life) pong(token [8]byte) {
+// pong notes an answer to a PING. One that nobody asked for is an error: frames
+// that mean nothing are how a far end marks a path for a relay nearer to the
+// builder (Rochet and Pereira, Dropping on the Edge, 2018).
+func (l *life) pong(token [8]byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.pongs >= l.n || binary.BigEndian.Uint64(token[:]) > l.n {
+		return errProtocol
+	}
+	l.pongs++
 	if token == l.token {
 		l.rtt = max(time.Since(l.sent), l.rtt*7/8)
 		if !l.asked.IsZero() {
@@ -106,6 +113,7 @@ func (l *life) pong(token [8]byte) {
 			close(c)
 		}
 	}
+	return nil
 }
 
 // patience is how long a PONG may take: on a slow link the PING stands behind

@@ -61,7 +61,7 @@ type receiver interface {
 func newPath(b *Builder, hops []wire.Descriptor) *Path {
 	p := &Path{
 		b: b, last: hops[len(hops)-1].Node, hops: len(hops), created: b.Now(),
-		streams: map[uint32]receiver{}, next: 1, budget: spare,
+		streams: map[uint32]receiver{}, next: 1,
 		writing: make(chan struct{}, 1), asks: make(chan struct{}, 8), solving: make(chan struct{}, 1), opening: make(chan struct{}, 1), freed: make(chan struct{}),
 		out: *newOutward(),
 	}
@@ -224,8 +224,7 @@ func (p *Path) dispatch(f *frame) error {
 		if id != 0 {
 			return errProtocol
 		}
-		p.life.pong(token)
-		return nil
+		return p.life.pong(token)
 	case wire.CmdOpen:
 		return p.opened(f)
 	}

@@ -20,8 +20,10 @@ func TestPongAnswersEarlierPings(t *testing.T) {
 		waits[n] = make(chan struct{})
 		l.waits[token(n)] = waits[n]
 	}
-	l.asked = time.Now()
-	l.pong(token(256))
+	l.asked, l.n = time.Now(), 257
+	if err := l.pong(token(256)); err != nil {
+		t.Fatal(err)
+	}
 	for n, c := range waits {
 		answered := false
 		select {
