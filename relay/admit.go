@@ -96,15 +96,6 @@ func (r *Relay) mayDial(nb *neighbour) (done func(), ok bool) {
 	}, true
 }
 
-// addStream counts a stream that ends here for a circuit's neighbour.
-func (nb *neighbour) addStream(most int) bool {
-	if nb.streams.Add(1) <= int64(most) {
-		return true
-	}
-	nb.streams.Add(-1)
-	return false
-}
-
 // compute runs a handshake of a neighbour's when its turn has come. The one
 // before waits for half of SetUp until it is taken.
 func (c *circuit) compute(work func() error) error {

@@ -27,3 +27,6 @@ func WithoutFiller(c *Config, b *Builder) {
 		b.plain = true
 	}
 }
+
+// Open gives how many streams end at a relay.
+func Open(r *Relay) int64 { return r.streams.Load() }

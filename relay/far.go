@@ -23,6 +23,8 @@ type farEnd struct {
 	paid      bool               // and it was not used yet
 	newest    uint32             // stream that the builder opened last
 
+	open atomic.Int64 // as many as there are streams
+
 	mu      sync.Mutex // guards all below, and the halves' fields
 	wake    *sync.Cond // for write: something is ready, or closed
 	closed  bool
@@ -236,8 +238,9 @@ func (e *farEnd) close() {
 			dropped = append(dropped, h.peer)
 		}
 	}
-	e.c.nb.streams.Add(-int64(len(e.streams)))
+	e.c.r.streams.Add(-int64(len(e.streams)))
 	clear(e.streams)
+	e.open.Store(0)
 	for _, a := range e.asking {
 		e.c.r.pool.give(a.frames)
 	}

@@ -23,7 +23,7 @@ type Limits struct {
 	Circuits     int   // at a time; 10240: idle ones fit into 1 GiB
 	PerNeighbour int   // circuits from one neighbour; 1024
 	Streams      int   // at a time on one circuit; 512
-	StreamsPer   int   // streams of all circuits of one neighbour that end here; 4096
+	StreamsAll   int   // streams that end here, all circuits together; 65536
 	Asks         int   // requests at a time on one circuit; 16
 	Pool         int64 // bytes of frames held for others, all circuits together; 128 MiB
 	Stalled      int   // circuits that wait and hardly move while memory is short; 64: each may leave a link's window, 4 MiB, unread
@@ -65,7 +65,7 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.Circuits, 10240)
 	def(&l.PerNeighbour, 1024)
 	def(&l.Streams, 512)
-	def(&l.StreamsPer, 4096)
+	def(&l.StreamsAll, 1<<16)
 	def(&l.Asks, 16)
 	def(&l.Pool, 128<<20)
 	def(&l.Stalled, 64)

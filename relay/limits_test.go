@@ -103,15 +103,14 @@ func TestLimitJoins(t *testing.T) {
 	w.pub.Close()
 }
 
-// TestLimitOpens: one neighbour opens streams at its rate, and only so many
-// at a time; another is not touched by that.
+// TestLimitOpens: one neighbour opens streams at its rate; another is not
+// touched by that.
 func TestLimitOpens(t *testing.T) {
 	for name, c := range map[string]struct {
 		limits relay.Limits
 		want   int
 	}{
-		"rate":      {relay.Limits{Opens: 0.5}, 4},
-		"at a time": {relay.Limits{StreamsPer: 3}, 3},
+		"rate": {relay.Limits{Opens: 0.5}, 4},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			n, err := relaytest.New(relaytest.Config{Limits: c.limits})

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -23,8 +22,6 @@ type neighbour struct {
 	circuits []*circuit // oldest first
 	dials    int        // extensions under way
 	opening  []*circuit // whose first frame was not answered yet, oldest first
-
-	streams atomic.Int64 // of all its circuits that end here
 
 	creates *rate.Limiter // circuits
 	opens   *rate.Limiter // JOINs

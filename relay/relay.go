@@ -49,9 +49,10 @@ type Relay struct {
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup // one for each Serve, one for keepHouse, one for onion
 	bytes   atomic.Uint64
-	pool    pool     // of frames that it holds
-	secret  [32]byte // for puzzles
-	workers workers  // for handshakes
+	pool    pool         // of frames that it holds
+	streams atomic.Int64 // that end here, of all circuits
+	secret  [32]byte     // for puzzles
+	workers workers      // for handshakes
 
 	mu         sync.Mutex
 	closed     bool

@@ -110,7 +110,8 @@ func (e *farEnd) removeLocked(h *half) bool {
 		return false
 	}
 	delete(e.streams, h.id)
-	e.c.nb.streams.Add(-1)
+	e.open.Add(-1)
+	e.c.r.streams.Add(-1)
 	return true
 }
 
