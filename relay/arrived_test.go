@@ -5,7 +5,10 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"wanderfs/relay/wire"
 )
@@ -82,7 +85,7 @@ func TestReadersFillNoMemory(t *testing.T) {
 func TestGatewayOpensNoEnd(t *testing.T) {
 	p := newPath((&Builder{}).withDefaults(), []wire.Descriptor{{}})
 	defer p.cancel(ErrClosed)
-	p.hear = &Listener{p: p, queue: make(chan *Conn, 4*maxOpened), done: make(chan struct{})}
+	p.hear = &Listener{p: p, queue: make(chan *Conn, 4*maxOpened), rate: rate.NewLimiter(rate.Inf, 0), done: make(chan struct{})}
 	p.refusing.Store(100) // nothing is written in this test
 	for i := range 2 * maxOpened {
 		f := newFrame()
@@ -95,4 +98,61 @@ func TestGatewayOpensNoEnd(t *testing.T) {
 	if got := len(p.streams); got != maxOpened {
 		t.Errorf("%d streams are open, want %d", got, maxOpened)
 	}
+}
+
+// TestGatewayOpensTooOften: a session does not work for a gateway that opens
+// more streams than one of ours lets through.
+func TestGatewayOpensTooOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := context.Background()
+		a := newLone(t)
+		a.r.limits.Joins, a.r.limits.Opens = 1e6, 1e6
+		s, _ := NewSession()
+		pub := a.path(t)
+		l, err := pub.Listen(ctx, s, [32]byte{sharedJoin})
+		if err != nil {
+			t.Fatal(err)
+		}
+		worked := 0
+		go func() {
+			for {
+				c, err := l.Accept(ctx)
+				if err != nil {
+					return
+				}
+				worked++
+				c.Close()
+			}
+		}()
+		synctest.Wait()
+		a.r.mu.Lock()
+		for c := range a.r.circuits { // it knows nothing of these streams
+			c.far.mu.Lock()
+			c.far.budget = 1 << 20
+			c.far.mu.Unlock()
+		}
+		a.r.mu.Unlock()
+		const seconds = 4
+		id := uint32(2)
+		for range seconds * 400 {
+			_, m, err := wire.NewGreeting("main", &s.keys, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := newFrame()
+			f.h, f.data = wire.Header{Cmd: wire.CmdOpen, Stream: id}, m
+			if err := pub.opened(f); err != nil {
+				t.Fatal(err)
+			}
+			id += 2
+			time.Sleep(time.Second / 400)
+		}
+		synctest.Wait()
+		if most := greetsBurst + greetsEach*seconds; worked > most || worked < most-greetsEach {
+			t.Errorf("%d first messages opened in %d s, want %d", worked, seconds, most)
+		}
+		pub.Close()
+		l.Close()
+		a.r.Close()
+	})
 }

@@ -6,10 +6,21 @@ import (
 	"fmt"
 	"sync"
 
+	"golang.org/x/time/rate"
+
 	"wanderfs/relay/wire"
 )
 
 const backlog = 256 // readers that may wait for Accept; ours
+
+// What a session answers of one gateway's OPENs: as many as gateways of ours let
+// through (Limits.Joins), which then may come together. More are refused unread:
+// each answer costs as much as a set-up, and a gateway that sees a session work,
+// and a relay become slow at the same time, knows whose session it is.
+const (
+	greetsEach  = 50  // a second
+	greetsBurst = 400 // twice a gateway's
+)
 
 // Listener takes the streams that readers open to a session by way of one
 // gateway.
@@ -18,6 +29,7 @@ type Listener struct {
 	s     *Session
 	id    uint32
 	queue chan *Conn
+	rate  *rate.Limiter // of OPENs
 	once  sync.Once
 	done  chan struct{}
 	said  chan error // what the gateway said to LISTEN
@@ -26,7 +38,7 @@ type Listener struct {
 // Listen makes the last hop the gateway of a session, for readers that know
 // the join secret. A path listens for one session, once.
 func (p *Path) Listen(ctx context.Context, s *Session, join [32]byte) (*Listener, error) {
-	l := &Listener{p: p, s: s, queue: make(chan *Conn, backlog), done: make(chan struct{}), said: make(chan error, 1)}
+	l := &Listener{p: p, s: s, queue: make(chan *Conn, backlog), rate: rate.NewLimiter(greetsEach, greetsBurst), done: make(chan struct{}), said: make(chan error, 1)}
 	p.mu.Lock()
 	taken := p.hear != nil
 	if !taken {
@@ -99,7 +111,7 @@ func (p *Path) opened(f *frame) error {
 		return errProtocol
 	}
 	p.newest = id
-	full := len(l.queue) == cap(l.queue) || len(p.streams) >= maxOpened // only this goroutine fills it
+	full := len(l.queue) == cap(l.queue) || len(p.streams) >= maxOpened || !l.rate.Allow() // only this goroutine fills it
 	select {
 	case <-l.done:
 		full = true
