@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"runtime"
 	"time"
 
 	"wanderfs/relay/wire"
@@ -20,6 +21,7 @@ const (
 	extraEffort = 8                // SPEC.md §8.3
 	puzzleUnit  = 30 * time.Second // SPEC.md §8.3
 	puzzleTries = 3                // solutions that a Join makes; ours
+	puzzleSlice = 512              // nonces tried in a row, some 50 µs; ours
 )
 
 // demand gives the effort that a join costs now, 0 for none: nothing until
@@ -98,7 +100,10 @@ type puzzleError struct{ wire.Puzzle }
 
 func (*puzzleError) Error() string { return "gateway asks for work" }
 
-// pay solves a puzzle and sends the solution.
+// pay solves a puzzle and sends the solution. It gives way to all other work of
+// the process again and again: a gateway can make a reader work for seconds
+// whenever it likes, and if a relay took longer for its set-ups meanwhile, who
+// tries all relays would know which one the reader runs.
 func (p *Path) pay(ctx context.Context, n wire.SessionNumber, z wire.Puzzle) error {
 	if int(z.Effort) > p.b.MaxEffort {
 		return fmt.Errorf("puzzle of %d bits: %w", z.Effort, ErrRefused)
@@ -106,8 +111,11 @@ func (p *Path) pay(ctx context.Context, n wire.SessionNumber, z wire.Puzzle) err
 	base := z.Base(p.last, p.hash, n)
 	var nonce uint64
 	for ; !z.Solves(base, nonce); nonce++ {
-		if nonce%4096 == 0 && ctx.Err() != nil {
-			return ctx.Err()
+		if nonce%puzzleSlice == 0 {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			runtime.Gosched()
 		}
 	}
 	b, _ := wire.Solution{Number: n, Effort: z.Effort, Nonce: nonce}.AppendBinary(nil)
