@@ -113,7 +113,7 @@ type Chooser struct {
 	byNode  map[wire.NodeID]*sighting
 	entries []*entry // in the order in which they are preferred; those given up too
 	second  []*pin
-	vain    []time.Time // when second relays were replaced that nothing got past, of the last day
+	vain    []time.Time // when second relays were replaced before their time, of the last day
 
 	begun  time.Time     // when there was first somebody to choose from; zero: not yet
 	online time.Duration // watched in this run

@@ -438,6 +438,41 @@ func TestSecondRelaysDrawnInVain(t *testing.T) {
 	}
 }
 
+// An entry that says of all second relays that they cannot be reached has no
+// more of them drawn in a day than twice as many as there are, however often;
+// the next day others are.
+func TestSecondRelaysOnALiarsWord(t *testing.T) {
+	w := newTown(120)
+	c := w.chooser(t, 1, nil)
+	must(t, c, w.field(), Want{Hops: 3})
+	drawn := make(map[wire.NodeID]bool)
+	lie := func() {
+		for _, s := range c.second {
+			drawn[s.Node] = true
+			p := w.of(s.Node)
+			p.Failed, p.Dead = true, true
+		}
+		w.now = w.now.Add(time.Minute)
+		c.Choose(w.field(), Want{Hops: 3}) // may have to wait
+	}
+	for range 60 {
+		lie()
+	}
+	if got, want := len(drawn), 4+2*4; got > want {
+		t.Errorf("%d second relays drawn in an hour, want at most %d", got, want)
+	}
+	for id := range drawn {
+		p := w.of(id)
+		p.Failed, p.Dead = false, false
+	}
+	must(t, c, w.field(), Want{Hops: 3}) // those that are pinned will do again
+	for id := range drawn {
+		w.of(id).Dead = true
+	}
+	w.now = w.now.Add(day)
+	must(t, c, w.field(), Want{Hops: 3})
+}
+
 // Where all pinned entries fall silent at once, paths go on through a further
 // one; where one of them still answers, they do not.
 func TestSilentEntriesAreStoodInFor(t *testing.T) {

@@ -45,8 +45,14 @@ func (c *Chooser) drawnInVain(f *Field, s *pin, now time.Time) bool {
 	if s.Passed || p == nil || !p.Failed && !p.Dead {
 		return false
 	}
+	return c.early(now) < c.cfg.Second
+}
+
+// early counts the second relays that were replaced before their time within a
+// day, on an entry's word.
+func (c *Chooser) early(now time.Time) int {
 	c.vain = slices.DeleteFunc(c.vain, func(t time.Time) bool { return now.Sub(t) >= day })
-	return len(c.vain) < c.cfg.Second
+	return len(c.vain)
 }
 
 func (c *Chooser) isSecond(id wire.NodeID) bool {
@@ -78,7 +84,9 @@ func (a *attempt) secondHop() *place {
 
 // tendSecond replaces second relays whose time is over or who have gone, and
 // those that were drawn in vain. Others that are down for a while keep their
-// place as long as two others are up.
+// place as long as two others are up, and where twice as many as there are were
+// replaced early in a day: it is the entry that says so each time, and one that
+// lies of all but its friends would else have them in a few minutes.
 func (c *Chooser) tendSecond(f *Field, now time.Time) {
 	for i := 0; i < len(c.second); i++ {
 		s := c.second[i]
@@ -102,7 +110,8 @@ func (c *Chooser) tendSecond(f *Field, now time.Time) {
 		}
 	}
 	for i := 0; i < len(c.second) && up < min(2, c.cfg.Second); i++ {
-		if c.lost(f, c.second[i].Node) && c.replaceSecond(f, now, i) {
+		if c.lost(f, c.second[i].Node) && c.early(now) < 2*c.cfg.Second && c.replaceSecond(f, now, i) {
+			c.vain = append(c.vain, now)
 			up++
 		}
 	}
