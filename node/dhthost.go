@@ -78,7 +78,7 @@ func (v *view) vouched(id wire.NodeID) (wire.Descriptor, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k := v.relays[id]
-	if k == nil || !k.met || !v.now().Before(k.desc.Expires) {
+	if k == nil || !k.met || k.taken || !v.now().Before(k.desc.Expires) {
 		return wire.Descriptor{}, false
 	}
 	return k.desc, true

@@ -55,6 +55,8 @@ type discovery struct {
 	// word of v1 only, which this network does without.
 	switches event.Emitter
 
+	told bool // the peers heard that this node has a descriptor; used by listen only
+
 	kick chan struct{} // capacity 1: there is something to visit
 	met  chan struct{} // capacity 1: there is something to tell
 
@@ -64,7 +66,7 @@ type discovery struct {
 	mu      sync.Mutex
 	queue   []peer.ID                     // guarded by mu
 	queued  map[peer.ID]bool              // waiting or being visited; guarded by mu
-	again   map[peer.ID]bool              // queued, and to be visited once more: its connection ended meanwhile; guarded by mu
+	again   map[peer.ID]bool              // queued, and to be visited once more: what is to be seen has changed meanwhile; guarded by mu
 	asked   map[peer.ID]time.Time         // guarded by mu
 	fresh   []wire.Descriptor             // met, not yet told; guarded by mu
 	keeps   []wire.Held                   // new neighbours that nobody can dial, not yet told; guarded by mu
@@ -164,13 +166,17 @@ func (d *discovery) learn(e exchange, from source) {
 }
 
 func (d *discovery) listen(sub event.Subscription) {
-	look := time.NewTicker(reachEvery)
+	look, strandedLook := time.NewTicker(reachEvery), time.NewTicker(strandedEvery)
 	defer look.Stop()
+	defer strandedLook.Stop()
+	var moved stranded
 	var nothing time.Time // since when there are peers and no address to try
 	for {
 		select {
 		case <-d.ctx.Done():
 			return
+		case <-strandedLook.C:
+			moved.dropStranded(d.t)
 		case now := <-look.C:
 			switch {
 			case len(d.t.Network().Peers()) == 0 || len(d.t.candidates()) > 0:
@@ -196,6 +202,7 @@ func (d *discovery) listen(sub event.Subscription) {
 					d.switches.Emit(event.EvtLocalReachabilityChanged{Reachability: v}) // kad-dht serves or only asks
 				}
 				d.self.refresh()
+				d.tellOwn()
 			case event.EvtLocalAddressesUpdated:
 				d.self.refresh()
 			case event.EvtPeerConnectednessChanged:

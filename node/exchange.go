@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -107,6 +108,7 @@ func (d *discovery) answerExchange(s network.Stream) {
 	}
 	d.learn(e, sourceOf(from, s.Conn()))
 	if e.kind == kindAsk {
+		d.noteOwn(e, from)
 		answer := exchange{kind: kindAnswer, ds: d.tellable(), held: d.held.sample(maxHeldExchange)}
 		if _, err := s.Write(appendExchange(nil, answer)); err != nil {
 			s.Reset()
@@ -152,7 +154,16 @@ func (d *discovery) ask(ctx context.Context, p peer.ID) error {
 		return errExchange
 	}
 	d.learn(e, sourceOf(from, s.Conn()))
+	d.noteOwn(e, from)
 	return nil
+}
+
+// noteOwn looks whether from, who asks or answers, has a descriptor of its own
+// still.
+func (d *discovery) noteOwn(e exchange, from wire.NodeID) {
+	if !slices.ContainsFunc(e.ds, func(desc wire.Descriptor) bool { return desc.Node == from }) {
+		d.view.takenBack(from)
+	}
 }
 
 // tell sends relays to a connected peer.

@@ -124,6 +124,7 @@ func (r *heldRelays) add(rec wire.Held, from wire.NodeID) (tell bool) {
 	if !same && rec.Verify(r.view.network, r.now()) != nil { // outside the lock: 0.2 ms
 		return false
 	}
+	r.view.outdated(rec.Desc)
 	p, err := peerOf(id)
 	if err != nil || direct && r.t.Network().Connectedness(p) != network.Connected {
 		return false
@@ -233,7 +234,8 @@ func (r *heldRelays) insert(hops []wire.Descriptor) []wire.Descriptor {
 	var fit []wire.Descriptor
 	for _, k := range r.known {
 		if slices.Contains(k.rec.Through[:], before) && k.said == [wire.HeldThrough]bool{true, true} &&
-			now.After(k.until) && now.Before(k.rec.Desc.Expires) {
+			now.After(k.until) && now.Before(k.rec.Desc.Expires) &&
+			!slices.ContainsFunc(hops, func(h wire.Descriptor) bool { return h.Node == k.rec.Desc.Node }) { // it was dialable a moment ago
 			fit = append(fit, k.rec.Desc)
 		}
 	}
@@ -286,7 +288,9 @@ func (r *heldRelays) tend() {
 			}
 		}
 		p, err := peerOf(id)
-		if err != nil || !now.Before(k.rec.Desc.Expires) || k.here && r.t.Network().Connectedness(p) != network.Connected {
+		newer, ok := r.view.lookup(id)
+		dialable := ok && newer.Issued.After(k.rec.Desc.Issued) // by now
+		if err != nil || dialable || !now.Before(k.rec.Desc.Expires) || k.here && r.t.Network().Connectedness(p) != network.Connected {
 			r.dropLocked(id, k)
 		}
 	}

@@ -84,6 +84,11 @@ func TestHeldRelays(t *testing.T) {
 	if got := r.insert(entryAndOne); got[1].Node != hops[0].Node {
 		t.Error("took the second place")
 	}
+	both := slices.Clone(hops)
+	both[3] = h.Desc
+	if got := r.insert(both); got[2].Node == h.Desc.Node {
+		t.Error("took one that the path holds already")
+	}
 	r.failed(h.Desc.Node)
 	if !same(r.insert(hops)) {
 		t.Error("took one that has just failed")
@@ -92,6 +97,26 @@ func TestHeldRelays(t *testing.T) {
 	r.tend()
 	if len(r.known) != 0 || len(r.per) != 0 {
 		t.Errorf("%d expired records are kept, %d counts", len(r.known), len(r.per))
+	}
+}
+
+// A relay is either dialled or held: what it said last counts.
+func TestHeldRelayBecomesDialable(t *testing.T) {
+	m := startMesh(t, labConfig(t))
+	r := newHeldRelays(m.t, testView(nil), m.self)
+	a, b := testRelay(10, "10.1.0.1:1", 0, time.Now()).Node, testRelay(11, "10.1.0.1:1", 0, time.Now()).Node
+	h := testHeld(t, 3, a, b)
+	id := h.Desc.Node
+	r.view.add(testRelay(3, "10.1.0.1:1", 0, h.Desc.Issued.Add(-time.Minute)), id)
+	r.add(h, a)
+	r.tend()
+	if _, ok := r.view.get(id); ok || r.known[id] == nil {
+		t.Errorf("after it said that it is held: dialled %v, held %v", ok, r.known[id] != nil)
+	}
+	r.view.add(testRelay(3, "10.1.0.1:1", 0, h.Desc.Issued.Add(time.Minute)), id)
+	r.tend()
+	if _, ok := r.view.get(id); !ok || r.known[id] != nil {
+		t.Errorf("after it said that it can be dialled: dialled %v, held %v", ok, r.known[id] != nil)
 	}
 }
 

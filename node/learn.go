@@ -69,6 +69,7 @@ func (v *view) learn(d wire.Descriptor, from source) (met, visit bool) {
 		v.countLocked(k.desc, -1)
 		v.countLocked(d, 1)
 		k.replace(d, v.now())
+		k.taken = false
 	}
 	if k.signs(d, v.now()) > maxVersions {
 		v.splitLocked(k)
@@ -77,7 +78,7 @@ func (v *view) learn(d wire.Descriptor, from source) (met, visit bool) {
 	before := k.confirmed()
 	wasMet := k.met
 	if direct {
-		k.met = true
+		k.met, k.taken = true, false
 		v.unvouchLocked(k)
 		back := false
 		for _, h := range []*health{&k.own, &k.visits, &k.asked} {
@@ -108,7 +109,36 @@ func sameBytes(a, b interface {
 	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
-func (k *known) confirmed() bool { return k.met || len(k.vouchers) >= needVouchers }
+func (k *known) confirmed() bool {
+	return !k.taken && (k.met || len(k.vouchers) >= needVouchers)
+}
+
+// takenBack notes that id, asked itself, has no descriptor: nobody can dial it
+// any more, or it relays no more. Else it would pass for well wherever it is
+// connected to, and be told to those who dial it in vain.
+func (v *view) takenBack(id wire.NodeID) {
+	v.takeBack(id, func(*known) bool { return true })
+}
+
+// outdated notes that id signed, later than what is known, a descriptor
+// without addresses.
+func (v *view) outdated(d wire.Descriptor) {
+	v.takeBack(d.Node, func(k *known) bool { return d.Issued.After(k.desc.Issued) })
+}
+
+func (v *view) takeBack(id wire.NodeID, cond func(*known) bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	k := v.relays[id]
+	if k == nil || k.taken || !cond(k) {
+		return
+	}
+	usable := k.confirmed()
+	k.taken = true
+	if usable {
+		v.signalLocked()
+	}
+}
 
 // vouchLocked takes down who vouches for k, where that is needed and allowed.
 func (v *view) vouchLocked(k *known, h relay.Hood) {

@@ -15,6 +15,8 @@ const (
 	// meanwhile, which takes up to 10 s.
 	reachAfter = 20 * time.Second
 	reachEvery = 5 * time.Second // between two looks
+
+	strandedEvery = 2 * time.Second // between two looks for connections whose own address is gone; ours
 )
 
 // reachability is whether others can dial this node, as set or as found out:

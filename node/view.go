@@ -44,6 +44,7 @@ type known struct {
 	desc     wire.Descriptor
 	vouchers []relay.Hood // at most needVouchers, distinct; nil once it is met
 	met      bool         // the relay itself gave this or an earlier descriptor
+	taken    bool         // it has none any more: it said so itself; a newer one makes that untrue
 	answered time.Time    // last
 	visited  time.Time    // last, at a visit
 	rate     float64      // bytes a second measured through it; 0: not measured

@@ -29,6 +29,30 @@ func (d *discovery) enqueue(p peer.ID) {
 	signal(d.kick)
 }
 
+// tellOwn visits all that are connected where this node's own descriptor has
+// come or gone: they hear of it when they are asked.
+func (d *discovery) tellOwn() {
+	if _, ok := d.self.get(); ok == d.told {
+		return
+	}
+	d.told = !d.told
+	for _, p := range d.t.Network().Peers() {
+		d.afresh(p)
+	}
+}
+
+// afresh visits p, however short ago it was seen, and once more where a visit
+// runs.
+func (d *discovery) afresh(p peer.ID) {
+	d.mu.Lock()
+	delete(d.asked, p)
+	if d.queued[p] {
+		d.again[p] = true
+	}
+	d.mu.Unlock()
+	d.enqueue(p)
+}
+
 // enqueueSome lets a few random connected peers be visited: does anybody
 // answer?
 func (d *discovery) enqueueSome() {
@@ -63,13 +87,7 @@ func (d *discovery) lostSight(p peer.ID) {
 	if _, met := d.view.count(); met > wantMet {
 		return
 	}
-	d.mu.Lock()
-	delete(d.asked, p)
-	if d.queued[p] {
-		d.again[p] = true
-	}
-	d.mu.Unlock()
-	d.enqueue(p)
+	d.afresh(p)
 }
 
 func (d *discovery) visitor() {
