@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"go/parser"
 	"go/token"
 	"os"
@@ -16,12 +17,12 @@ import (
 )
 
 // binaries are the programs that the tests run, each built once, at its first
-// use: the real one, without the race detector's slowness, and one whose
-// defences can be switched off.
+// use: the real one, without the race detector's slowness, one whose defences
+// can be switched off, and one that looks more often whether it can be dialled.
 var binaries struct {
-	dir            sync.Once
-	in             string
-	real, switched built
+	dir                     sync.Once
+	in                      string
+	real, switched, hurried built
 }
 
 // built is a program that is built at most once.
@@ -59,19 +60,88 @@ func lacking(t testing.TB, why string) {
 // build returns the program.
 func build(t testing.TB) string {
 	t.Helper()
-	return binaries.real.build(t, "wanderfs", func(string) map[string]string { return nil })
+	return binaries.real.build(t, "wanderfs", func(string) []string { return nil })
 }
 
 // buildSwitched returns the program with switches in it: started with a
 // defence's name in withoutEnv, it lacks that one.
 func buildSwitched(t testing.TB) string {
 	t.Helper()
-	return binaries.switched.build(t, "switched", func(dir string) map[string]string { return applied(t, dir) })
+	return binaries.switched.build(t, "switched", func(dir string) []string {
+		list, err := json.Marshal(map[string]any{"Replace": applied(t, dir)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		overlay := filepath.Join(dir, "overlay.json")
+		if err := os.WriteFile(overlay, list, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return []string{"-overlay", overlay}
+	})
 }
 
-// build makes the program of the sources, some of them replaced, in the folder
-// of all binaries.
-func (b *built) build(t testing.TB, name string, replaced func(dir string) map[string]string) string {
+// buildHurried returns the program with a libp2p that lets others dial it back
+// at an address that it knows every few seconds instead of every hour.
+func buildHurried(t testing.TB) string {
+	t.Helper()
+	return binaries.hurried.build(t, "hurried", func(dir string) []string {
+		out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}\n{{.Path}}", "github.com/libp2p/go-libp2p").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		from, module, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+		to := filepath.Join(dir, "libp2p")
+		if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+			t.Fatal(err)
+		}
+		for file, faster := range map[string][]string{
+			"p2p/host/basic/addrs_reachability_tracker.go": {
+				"RefreshInterval = 5 * time.Minute", "RefreshInterval = 5 * time.Second",
+				"recentProbeInterval = 10 * time.Minute", "recentProbeInterval = 15 * time.Second",
+				"highConfidenceAddrProbeInterval = 1 * time.Hour", "highConfidenceAddrProbeInterval = 10 * time.Second",
+			},
+			"p2p/protocol/autonatv2/autonat.go": {"defaultThrottlePeerDuration = 2 * time.Minute", "defaultThrottlePeerDuration = 2 * time.Second"},
+		} {
+			edit(t, filepath.Join(to, filepath.FromSlash(file)), func(text string) string {
+				for i := 0; i < len(faster); i += 2 {
+					if n := strings.Count(text, faster[i]); n != 1 {
+						t.Fatalf("%s holds %q %d times, want once", file, faster[i], n)
+					}
+				}
+				return strings.NewReplacer(faster...).Replace(text)
+			})
+		}
+		for _, file := range []string{"go.mod", "go.sum"} {
+			b, err := os.ReadFile(filepath.Join("..", "..", file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if file == "go.mod" {
+				b = append(b, "\nreplace "+module+" => "+to+"\n"...)
+			}
+			if err := os.WriteFile(filepath.Join(dir, file), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return []string{"-modfile", filepath.Join(dir, "go.mod")}
+	})
+}
+
+// edit changes a file.
+func edit(t testing.TB, file string, change func(string) string) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err == nil {
+		err = errors.Join(os.Chmod(file, 0o600), os.WriteFile(file, []byte(change(string(b))), 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// build makes the program in the folder of all binaries. flags puts what it is
+// to be made of into dir, and says so in flags of go build.
+func (b *built) build(t testing.TB, name string, flags func(dir string) []string) string {
 	t.Helper()
 	b.Lock()
 	defer b.Unlock()
@@ -89,16 +159,10 @@ func (b *built) build(t testing.TB, name string, replaced func(dir string) map[s
 	if err := os.MkdirAll(sources, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	list, err := json.Marshal(map[string]any{"Replace": replaced(sources)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	overlay, file := filepath.Join(sources, "overlay.json"), filepath.Join(binaries.in, name)
-	if err := os.WriteFile(overlay, list, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	file := filepath.Join(binaries.in, name)
 	// Nobody debugs it or asks it for its revision.
-	cmd := exec.Command("go", "build", "-ldflags=-s -w", "-buildvcs=false", "-overlay", overlay, "-o", file, ".")
+	args := append([]string{"build", "-ldflags=-s -w", "-buildvcs=false", "-o", file}, flags(sources)...)
+	cmd := exec.Command("go", append(args, ".")...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,10 +46,12 @@ type world struct {
 	dir     string
 	flags   []string
 	nodes   map[string]*child
-	hosts   map[string]string // node -> its address
-	routers map[string]string // node behind a router -> the router's address
-	first   int               // of all addresses
-	without string            // the defence that those which start lack, "" for none
+	hosts   map[string]string       // node -> its address
+	routers map[string]string       // node behind a router -> the router's address
+	homes   map[string]netip.Addr   // node that roams -> its public address
+	first   int                     // of all addresses
+	without string                  // the defence that those which start lack, "" for none
+	program func(testing.TB) string // of those which start
 	dump    *exec.Cmd
 	pcap    string
 }
@@ -69,7 +72,7 @@ func newWorld(t *testing.T, snap int) *world {
 	worlds.n++
 	tag := fmt.Sprintf("wf%d-%d", os.Getpid(), worlds.n)
 	worlds.Unlock()
-	w := &world{t: t, tag: tag, dir: t.TempDir(), nodes: map[string]*child{}, hosts: map[string]string{}, routers: map[string]string{}, first: 10}
+	w := &world{t: t, tag: tag, dir: t.TempDir(), nodes: map[string]*child{}, hosts: map[string]string{}, routers: map[string]string{}, homes: map[string]netip.Addr{}, first: 10, program: build}
 	w.flags = []string{"--lab", "--network", "world", "--no-upnp", "--log-level", "info"}
 	t.Cleanup(w.close)
 	w.ip("netns", "add", w.ns("hub"))
@@ -111,15 +114,22 @@ func (w *world) host(name string) {
 // plug makes a namespace with an address of the i-th /16 at the hub.
 func (w *world) plug(ns string, i int) (addr string) {
 	w.t.Helper()
-	veth := fmt.Sprintf("v%d", i)
 	addr = fmt.Sprintf("%d.%d.0.1", w.first, i)
 	w.ip("netns", "add", ns)
-	w.ip("link", "add", veth, "netns", w.ns("hub"), "type", "veth", "peer", "name", "eth0", "netns", ns)
-	w.ip("-n", w.ns("hub"), "link", "set", veth, "master", "br0", "up")
+	w.plugIn(ns, i, "eth0")
 	w.ip("-n", ns, "link", "set", "lo", "up")
-	w.ip("-n", ns, "link", "set", "eth0", "up")
 	w.ip("-n", ns, "addr", "add", addr+"/8", "dev", "eth0")
 	return addr
+}
+
+// plugIn connects a namespace to the hub: its i-th plug, by an interface
+// without an address.
+func (w *world) plugIn(ns string, i int, dev string) {
+	w.t.Helper()
+	veth := fmt.Sprintf("v%d", i)
+	w.ip("link", "add", veth, "netns", w.ns("hub"), "type", "veth", "peer", "name", dev, "netns", ns)
+	w.ip("-n", w.ns("hub"), "link", "set", veth, "master", "br0", "up")
+	w.ip("-n", ns, "link", "set", dev, "up")
 }
 
 // wall keeps everybody from dialling name.
@@ -133,14 +143,21 @@ func (w *world) wall(name string) {
 	}
 }
 
+// unwall is the reverse of wall.
+func (w *world) unwall(name string) { w.in(w.ns(name), "nft", "delete table inet wall") }
+
 // start runs a node in its own namespace.
 func (w *world) start(name string, mount bool, args ...string) *child {
 	w.t.Helper()
 	w.host(name)
-	flags := append([]string{"--listen", "/ip4/" + w.hosts[name] + "/tcp/4001"}, w.flags...)
+	at := w.hosts[name]
+	if w.homes[name].IsValid() {
+		at = "0.0.0.0"
+	}
+	flags := append([]string{"--listen", "/ip4/" + at + "/tcp/4001"}, w.flags...)
 	cfg := childConfig{
 		Name: name, Dir: filepath.Join(w.dir, name), Mount: mount, Args: append(flags, args...),
-		Wrapper: []string{"nsenter", "--net=/run/netns/" + w.ns(name)}, Program: build(w.t),
+		Wrapper: []string{"nsenter", "--net=/run/netns/" + w.ns(name)}, Program: w.program(w.t),
 	}
 	if w.without != "" {
 		cfg.Program = buildSwitched(w.t)
