@@ -11,7 +11,8 @@
 // Where to look, from the wire up; each part knows those before it:
 //
 //	the host       libp2p, reduced: host (transport), protocols, identity, security,
-//	               gater, limits, addrs, names, port, portmap, reach, hidelog
+//	               gater, limits, addrs, names, port, portmap, upnp, reach, stranded,
+//	               hidelog
 //	links          one stream for each circuit and hop: link, line (turns on one
 //	               connection), eager (few round trips), gather and rawconn (few
 //	               system calls), budget (own and

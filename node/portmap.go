@@ -16,71 +16,78 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
+// All are ours; any value works.
 const (
-	mapLease = 2 * time.Hour   // what is asked for; RFC 6886 §3.3 recommends it
-	mapAgain = 5 * time.Minute // after a router that did not answer
-	mapWait  = time.Second     // for one answer
-	mapGive  = 2 * time.Second // for a router to take its ports back when the node ends
+	mapLease = 30 * time.Minute // what is asked for
+	mapRenew = 2 * time.Minute  // a router that began anew has forgotten
+	mapAgain = 5 * time.Minute  // after nobody answered
+	mapLook  = 5 * time.Second  // between two looks whether this is the same router still
+	mapWait  = time.Second      // for one answer by NAT-PMP
+	mapFind  = 15 * time.Second // for a router to be found and asked
+	mapGive  = 2 * time.Second  // for a router to take its ports back
+	mapLost  = 3                // renewals that fail in a row, and what was forwarded is forgotten
 )
 
-// portMapper asks the router for a port: by UPnP as libp2p does, and by NAT-PMP
-// (RFC 6886) itself. libp2p's own NAT-PMP never asks anybody on Linux, because
-// the library that it takes the router's address from refuses its question. It
-// implements basichost.NATManager.
+// portMapper asks the router for a port, by NAT-PMP (RFC 6886) and by UPnP. It
+// does so anew where the machine comes behind another router, where the router
+// forgot, and now and then where none answered. libp2p has the same, but looks
+// for a router once, when it starts, never asks by NAT-PMP on Linux, because the
+// library that it takes the router's address from refuses its question, and has
+// goroutines that outlive it by ten seconds. It implements basichost.NATManager.
 type portMapper struct {
-	basichost.NATManager // UPnP
-	net                  network.Network
-	cancel               context.CancelFunc
-	wg                   sync.WaitGroup
+	listens func() []ma.Multiaddr
+	home    func() (lan, bool)
+	find    func(context.Context, lan) (portRouter, error)
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
 
 	mu     sync.Mutex
 	mapped map[uint16]netip.AddrPort // own port -> the router's; guarded by mu
 }
 
+// portRouter is a router that forwards ports. Every call ends with its context
+// or soon, and errors name no address.
+type portRouter interface {
+	external(ctx context.Context) (netip.Addr, error)
+	open(ctx context.Context, port uint16, lease time.Duration) (outside uint16, err error)
+	close(ctx context.Context, port uint16)
+}
+
+// lan is where this machine is: behind which router, and what it is there.
+type lan struct {
+	router netip.Addr
+	own    netip.Prefix
+}
+
 func newPortMapper(n network.Network) basichost.NATManager {
-	ctx, cancel := context.WithCancel(context.Background())
-	m := &portMapper{NATManager: basichost.NewNATManager(&steadyListens{Network: n}), net: n, cancel: cancel, mapped: make(map[uint16]netip.AddrPort)}
-	m.wg.Go(func() { m.run(ctx) })
+	m := &portMapper{listens: n.ListenAddresses, home: whereabouts, find: findRouter}
+	m.start()
 	return m
 }
 
-// steadyListens does not tell that the node stops to listen. libp2p would begin
-// to give the port back at that, with a context that ends a moment later, and
-// count it as given back. A node stops to listen only when it ends, and then
-// all ports are given back, in a context of their own.
-type steadyListens struct {
-	network.Network
-	told network.NotifyBundle
+func (m *portMapper) start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	m.cancel, m.mapped = cancel, make(map[uint16]netip.AddrPort)
+	m.wg.Go(func() { m.run(ctx) })
 }
 
-// Notify implements network.Network.
-func (s *steadyListens) Notify(f network.Notifiee) {
-	s.told.ListenF = f.Listen
-	s.Network.Notify(&s.told)
-}
-
-// StopNotify implements network.Network.
-func (s *steadyListens) StopNotify(network.Notifiee) { s.Network.StopNotify(&s.told) }
-
-// Close gives the ports back.
+// Close gives the ports back and waits for that, mapGive and mapWait at most.
+// It may be called twice.
 func (m *portMapper) Close() error {
 	m.cancel()
 	m.wg.Wait()
-	given := make(chan error, 1)
-	go func() { given <- m.NATManager.Close() }()
-	select {
-	case err := <-given:
-		return err
-	case <-time.After(mapGive): // libp2p waits up to 10 s for a silent router, which forgets in a minute by itself
-		return nil
-	}
+	return nil
+}
+
+// HasDiscoveredNAT reports whether a router forwards a port.
+func (m *portMapper) HasDiscoveredNAT() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.mapped) > 0
 }
 
 // GetMapping returns the router's address for one of the node's, or nil.
 func (m *portMapper) GetMapping(own ma.Multiaddr) ma.Multiaddr {
-	if got := m.NATManager.GetMapping(own); got != nil {
-		return got
-	}
 	a, ok := addrPortOf(own)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -91,50 +98,158 @@ func (m *portMapper) GetMapping(own ma.Multiaddr) ma.Multiaddr {
 }
 
 func (m *portMapper) run(ctx context.Context) {
-	wait := time.Second // the node listens by then
-	var router *natpmp.Client
+	var at lan
+	var router portRouter
+	var due time.Time
+	failed := 0
+	tick := time.NewTicker(time.Second) // the node listens by then
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			for port := range m.mapped { // nobody else writes
-				router.AddPortMapping("tcp", int(port), 0, 0)
-			}
+			m.giveBack(router)
 			return
-		case <-time.After(wait):
+		case <-tick.C:
+			tick.Reset(mapLook)
 		}
-		wait = mapAgain
-		b, err := os.ReadFile("/proc/net/route")
-		at, ok := gatewayIn(string(b))
-		if err != nil || !ok {
+		now := time.Now()
+		here, ok := m.home()
+		if here != at { // the router left behind cannot be reached any more, and forgets
+			at, router, due = here, nil, now
+			m.forget()
+		}
+		if !ok || now.Before(due) {
 			continue
 		}
-		router = natpmp.NewClientWithTimeout(net.IP(at.AsSlice()), mapWait)
-		if m.ask(router) {
-			wait = mapLease / 2
+		asking, done := context.WithTimeout(ctx, mapFind)
+		err := error(nil)
+		if router == nil {
+			router, err = m.find(asking, at)
+		}
+		if err == nil {
+			err = m.ask(asking, router)
+		}
+		done()
+		due = time.Now().Add(mapRenew)
+		switch {
+		case err == nil:
+			failed = 0
+		case ctx.Err() != nil:
+		case !m.HasDiscoveredNAT():
+			router, due = nil, time.Now().Add(mapAgain)
+		default: // a lost answer is no lost port
+			if failed++; failed < mapLost {
+				due = time.Now().Add(mapLook)
+				break
+			}
+			m.forget()
+			router, failed = nil, 0 // it may speak from another place now
+			due = time.Now()
 		}
 	}
 }
 
 // ask asks for all the ports at which the node listens.
-func (m *portMapper) ask(router *natpmp.Client) bool {
-	ext, err := router.GetExternalAddress()
+func (m *portMapper) ask(ctx context.Context, router portRouter) error {
+	ext, err := router.external(ctx)
 	if err != nil {
-		return false
+		return err
 	}
-	for _, l := range m.net.ListenAddresses() {
+	for _, l := range m.listens() {
 		a, ok := addrPortOf(l)
 		if !ok || !a.Addr().Is4() || a.Addr().IsLoopback() {
 			continue
 		}
-		r, err := router.AddPortMapping("tcp", int(a.Port()), int(a.Port()), int(mapLease/time.Second))
+		outside, err := router.open(ctx, a.Port(), mapLease)
 		if err != nil {
-			return false
+			return err
 		}
 		m.mu.Lock()
-		m.mapped[a.Port()] = netip.AddrPortFrom(netip.AddrFrom4(ext.ExternalIPAddress), r.MappedExternalPort)
+		m.mapped[a.Port()] = netip.AddrPortFrom(ext, outside)
 		m.mu.Unlock()
 	}
-	return true
+	return nil
+}
+
+func (m *portMapper) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.mapped)
+}
+
+func (m *portMapper) giveBack(router portRouter) {
+	if router == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), mapGive)
+	defer cancel()
+	for port := range m.mapped { // nobody else writes
+		if ctx.Err() != nil {
+			return
+		}
+		router.close(ctx, port)
+	}
+}
+
+// findRouter asks by NAT-PMP, which takes a packet, then by UPnP.
+func findRouter(ctx context.Context, at lan) (portRouter, error) {
+	p := pmpRouter{natpmp.NewClientWithTimeout(net.IP(at.router.AsSlice()), mapWait)}
+	if _, err := p.external(ctx); err == nil {
+		return p, nil
+	}
+	if ctx.Err() != nil {
+		return nil, errNoRouter
+	}
+	u, err := findUPnP(ctx, at.own)
+	if err != nil {
+		return nil, err // not u: it would not be nil
+	}
+	return u, nil
+}
+
+// pmpRouter is a router that speaks NAT-PMP. It implements portRouter.
+type pmpRouter struct{ c *natpmp.Client }
+
+func (p pmpRouter) external(context.Context) (netip.Addr, error) {
+	r, err := p.c.GetExternalAddress()
+	if err != nil {
+		return netip.Addr{}, errNoRouter
+	}
+	return netip.AddrFrom4(r.ExternalIPAddress), nil
+}
+
+func (p pmpRouter) open(_ context.Context, port uint16, lease time.Duration) (uint16, error) {
+	r, err := p.c.AddPortMapping("tcp", int(port), int(port), int(lease/time.Second))
+	if err != nil {
+		return 0, errNoRouter
+	}
+	return r.MappedExternalPort, nil
+}
+
+func (p pmpRouter) close(_ context.Context, port uint16) {
+	p.c.AddPortMapping("tcp", int(port), 0, 0) // a router that does not hear forgets by itself
+}
+
+// whereabouts finds the default router and this machine's address on the way to
+// it. Where that one is public nobody need forward anything.
+func whereabouts() (lan, bool) {
+	table, err := os.ReadFile("/proc/net/route")
+	if err != nil {
+		return lan{}, false
+	}
+	router, ok := gatewayIn(string(table))
+	own, err := net.InterfaceAddrs()
+	if !ok || err != nil {
+		return lan{}, false
+	}
+	for _, a := range own {
+		p, err := netip.ParsePrefix(a.String())
+		if err == nil && p.Addr().Is4() && p.Contains(router) {
+			at := lan{router, p}
+			return at, !(addrPolicy{}).allows(p.Addr())
+		}
+	}
+	return lan{}, false
 }
 
 // gatewayIn finds the default router in the kernel's table of IPv4 routes:
