@@ -57,6 +57,7 @@ func (c *Config) fill() {
 // Mounted is a drive in use.
 type Mounted struct {
 	dir  string
+	dev  string // of the mount, as the kernel's table has it
 	t    *tree
 	done chan struct{}
 	log  *slog.Logger
@@ -93,8 +94,14 @@ func Mount(ctx context.Context, c Config) (*Mounted, error) {
 	}
 	t.server = newServer(conn, t)
 	m := &Mounted{dir: dir, t: t, done: make(chan struct{}), log: c.Log}
+	if mi := mountAt(dir); mi != nil {
+		m.dev = mi.dev
+	}
 	go func() { // ends when the kernel is done with the mount; Close waits for it
 		err := t.server.serve()
+		if err == nil && t.ctx.Err() == nil && m.inTable() {
+			err = ErrCut
+		}
 		m.mu.Lock()
 		m.err = err
 		m.mu.Unlock()
@@ -105,6 +112,16 @@ func Mount(ctx context.Context, c Config) (*Mounted, error) {
 	}()
 	readAhead(dir)
 	return m, nil
+}
+
+// ErrCut says that the kernel ended the connection to the drive without an
+// unmount: somebody aborted it. The drive must be mounted anew.
+var ErrCut = errors.New("the kernel ended the connection")
+
+// inTable reports whether the drive is at its mountpoint, dead or alive.
+func (m *Mounted) inTable() bool {
+	mi := mountAt(m.dir)
+	return mi != nil && mi.dev == m.dev
 }
 
 // Dir is the mountpoint, absolute.
@@ -138,17 +155,17 @@ func (m *Mounted) close() error {
 	deadline := time.Now().Add(patience)
 	for {
 		err := fusermount(m.dir, "-u")
-		if err == nil || m.gone(0) {
+		if err == nil || m.gone(0) && !m.inTable() {
 			break
 		}
 		if time.Now().After(deadline) {
 			abort(m.dir)
-			if err := fusermount(m.dir, "-uz"); err != nil && !m.gone(50*time.Millisecond) {
+			if err := fusermount(m.dir, "-uz"); err != nil && (!m.gone(50*time.Millisecond) || m.inTable()) {
 				return err
 			}
 			break
 		}
-		if m.gone(50 * time.Millisecond) {
+		if m.gone(50*time.Millisecond) && !m.inTable() {
 			break
 		}
 	}

@@ -103,7 +103,7 @@ func (s *settings) serve(ctx context.Context, at string, out, errs io.Writer) (e
 	if at == "" {
 		fmt.Fprintln(out, "relaying; wanderfs status tells what it does, Ctrl-C ends it")
 		<-ctx.Done()
-		s.watchdog()
+		s.watchdog(0)
 		return nil
 	}
 	drive, err := fs.Mount(ctx, fs.Config{Mountpoint: at, Library: library{n}, Share: sharedFolder{n.Share(), n}, AllowOther: s.allowOther, Private: []string{s.data, s.shared}, Log: log})
@@ -116,11 +116,12 @@ func (s *settings) serve(ctx context.Context, at string, out, errs io.Writer) (e
 	case <-ctx.Done():
 	case <-drive.Done():
 		if err := drive.Err(); err != nil {
-			return fmt.Errorf("serve the drive: %w", err)
+			s.watchdog(exitFailed)
+			return withHint(fmt.Errorf("serve the drive: %w", err), "start it again")
 		}
 		log.Info("unmounted from outside")
 	}
-	s.watchdog()
+	s.watchdog(0)
 	return nil
 }
 
@@ -134,8 +135,8 @@ func closing(err *error, what string, f func() error) {
 // watchdog ends the process when closing takes longer than promised. What
 // was acknowledged is on disk by then; a peer that does not answer is not
 // worth a hanging terminal.
-func (s *settings) watchdog() {
-	time.AfterFunc(stopWithin-500*time.Millisecond, func() { os.Exit(0) })
+func (s *settings) watchdog(status int) {
+	time.AfterFunc(stopWithin-500*time.Millisecond, func() { os.Exit(status) })
 }
 
 // hold ends the node when the other end of the lifeline is closed, be it by
