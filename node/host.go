@@ -63,6 +63,7 @@ type hostConfig struct {
 	Log          *slog.Logger
 
 	window uint32 // tests only: bytes of a stream's receive window, for ever; 0 is initialWindow, and more as it grows
+	auto   bool   // tests only: Reachability is Auto, also with Lab
 }
 
 func newTransport(c hostConfig) (*transport, error) {
@@ -73,7 +74,7 @@ func newTransport(c hostConfig) (*transport, error) {
 	}
 	copy(t.id[:], c.Key.Public().(ed25519.PublicKey))
 	t.gater = newGater(t.policy)
-	if err := t.reach.init(c.Reachability, c.Lab); err != nil {
+	if err := t.reach.init(c.Reachability, c.Lab && !c.auto); err != nil {
 		return nil, err
 	}
 	key, err := crypto.UnmarshalEd25519PrivateKey(c.Key)

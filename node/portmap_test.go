@@ -33,13 +33,35 @@ func TestGatewayIn(t *testing.T) {
 
 // simRouter is a router in a simulation.
 type simRouter struct {
-	ip    netip.Addr
-	ports map[uint16]time.Time // until when each is forwarded
-	down  bool
-	asked int
+	mu    sync.Mutex
+	ip    netip.Addr           // guarded by mu
+	ports map[uint16]time.Time // until when each is forwarded; guarded by mu
+	down  bool                 // guarded by mu
+	asked int                  // guarded by mu
+}
+
+func (r *simRouter) set(ip string, down bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ip, r.down = netip.MustParseAddr(ip), down
+}
+
+func (r *simRouter) questions() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.asked
+}
+
+// forwards reports whether the port is forwarded now.
+func (r *simRouter) forwards(port uint16) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ports[port].After(time.Now())
 }
 
 func (r *simRouter) external(context.Context) (netip.Addr, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.asked++
 	if r.down {
 		return netip.Addr{}, errNoRouter
@@ -48,6 +70,8 @@ func (r *simRouter) external(context.Context) (netip.Addr, error) {
 }
 
 func (r *simRouter) open(_ context.Context, port uint16, lease time.Duration) (uint16, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.down {
 		return 0, errNoRouter
 	}
@@ -55,7 +79,11 @@ func (r *simRouter) open(_ context.Context, port uint16, lease time.Duration) (u
 	return port, nil
 }
 
-func (r *simRouter) close(_ context.Context, port uint16) { delete(r.ports, port) }
+func (r *simRouter) close(_ context.Context, port uint16) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.ports, port)
+}
 
 // The port is forwarded by the router of the moment: after a move by the next
 // one, after a failure again, and by none when the node has ended.
@@ -103,32 +131,32 @@ func TestPortMapperFollows(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		is("at the start", "11.1.0.1")
 		time.Sleep(2 * mapLease)
-		if !home.ports[4001].After(time.Now()) {
+		if !home.forwards(4001) {
 			t.Error("the lease was not renewed")
 		}
 		move(here("192.168.2.1"), true)
 		time.Sleep(mapLook)
 		is("behind a router that forwards nothing", "")
-		before := away.asked
+		before := away.questions()
 		time.Sleep(mapAgain - mapLook)
-		if got := away.asked - before; got > 2 {
+		if got := away.questions() - before; got > 2 {
 			t.Errorf("a router that does not answer is asked %d times in %v", got, mapAgain)
 		}
-		away.down = false
+		away.set("11.2.0.1", false)
 		time.Sleep(mapAgain)
 		is("when it does", "11.2.0.1")
-		away.ip = netip.MustParseAddr("11.3.0.1")
+		away.set("11.3.0.1", false)
 		time.Sleep(mapRenew + mapLook)
 		is("with another address", "11.3.0.1")
-		away.down = true
-		for before = away.asked; away.asked == before; {
+		away.set("11.3.0.1", true)
+		for before = away.questions(); away.questions() == before; {
 			time.Sleep(time.Second)
 			synctest.Wait()
 		}
 		is("after one answer was lost", "11.3.0.1")
 		time.Sleep((mapLost + 1) * mapLook)
 		is("after many", "")
-		away.down = false
+		away.set("11.3.0.1", false)
 		time.Sleep(mapAgain + mapLook)
 		is("when it is back", "11.3.0.1")
 		move(lan{}, false)
@@ -139,8 +167,8 @@ func TestPortMapperFollows(t *testing.T) {
 		is("at home again", "11.1.0.1")
 		m.Close()
 		m.Close()
-		if len(home.ports) != 0 {
-			t.Errorf("has ended, and the router forwards %v", home.ports)
+		if home.forwards(4001) {
+			t.Error("has ended, and the router forwards its port")
 		}
 	})
 }

@@ -15,13 +15,12 @@ import (
 func findsOut(t *testing.T, bootstrap []string) (*mesh, func(public bool)) {
 	t.Helper()
 	c := labConfig(t)
-	c.Bootstrap = bootstrap
+	c.Bootstrap, c.auto = bootstrap, true
 	m, err := newMesh(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { m.Close() })
-	m.t.reach.mode = Auto
 	m.serve(echoRelay{}, echoStore{})
 	if err := m.start(); err != nil {
 		t.Fatal(err)
