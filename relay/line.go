@@ -98,7 +98,10 @@ func (t *Line) Place() *Place {
 }
 
 // Close ends Writes that wait for their turn.
-func (c *Place) Close() { c.once.Do(func() { close(c.closed) }) }
+func (c *Place) Close() {
+	c.once.Do(func() { close(c.closed) })
+	c.limit.set(time.Time{}) // or what it waits for stays until the moment has come
+}
 
 // SetDeadline ends Writes that wait for their turn, then and later, with
 // os.ErrDeadlineExceeded. The zero time means never.
