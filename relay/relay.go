@@ -35,6 +35,8 @@ type Stats struct {
 	Circuits int    // at this moment
 	Bytes    uint64 // payload carried for others: a frame's capacity when passed on, a byte once when spliced
 	Held     int64  // bytes of frames held for others at this moment
+	Taken    uint64 // circuits that were let in
+	Refused  uint64 // circuits that were not: a limit, whichever
 }
 
 // Relay carries circuits of others. All methods are safe for concurrent use.
@@ -49,6 +51,8 @@ type Relay struct {
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup // one for each Serve, one for keepHouse, one for onion
 	bytes   atomic.Uint64
+	taken   atomic.Uint64
+	refused atomic.Uint64
 	pool    pool         // of frames that it holds
 	streams atomic.Int64 // that end here, of all circuits
 	secret  [32]byte     // for puzzles
@@ -113,7 +117,10 @@ func (r *Relay) Onion() (*wire.PublicKey, time.Time) { return r.onion.current() 
 func (r *Relay) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return Stats{Circuits: len(r.circuits), Bytes: r.bytes.Load(), Held: r.pool.held.Load() * wire.FrameSize}
+	return Stats{
+		Circuits: len(r.circuits), Bytes: r.bytes.Load(), Held: r.pool.held.Load() * wire.FrameSize,
+		Taken: r.taken.Load(), Refused: r.refused.Load(),
+	}
 }
 
 // Serve carries one circuit that a neighbour opened, and returns when it is
@@ -121,9 +128,11 @@ func (r *Relay) Stats() Stats {
 func (r *Relay) Serve(l Link) {
 	c := r.admit(l)
 	if c == nil {
+		r.refused.Add(1)
 		l.Reset()
 		return
 	}
+	r.taken.Add(1)
 	defer r.wg.Done()
 	err := c.run()
 	c.end(err)
