@@ -1,6 +1,9 @@
 package node
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // TestChurn: circuits are built, used in different ways and ended, one after
 // the other and some at once; then the reader's process, the relay's and the
@@ -16,11 +19,12 @@ func TestChurn(t *testing.T) {
 	last := gateway.ask(t, crowdAsk{Op: "descriptors"}).Relays[0]
 	publisher := startCrowd(t, crowdSetup{Role: crowdUsers, Hosts: 1})
 	reader := startCrowd(t, crowdSetup{Role: crowdUsers, Hosts: 1})
-	joined := publisher.ask(t, crowdAsk{Op: "publish", Ways: [][][]byte{{last}}}).Sessions
+	const sessions = 3 // each opens 50 streams a second
+	joined := publisher.ask(t, crowdAsk{Op: "publish", Ways: slices.Repeat([][][]byte{{last}}, sessions)}).Sessions
 	q := crowdAsk{Op: "churn", Ways: [][][]byte{{first, last}}, Sessions: joined, At: 8}
 	all := []*crowdProcess{node, gateway, publisher, reader}
 	names := []string{"relay", "gateway", "publisher", "reader"}
-	standing := []int{0, 1, 0, 0} // circuits that stay: the session's path at its gateway
+	standing := []int{0, sessions, 0, 0} // circuits that stay: the sessions' paths at their gateway
 	q.N = 100
 	reader.ask(t, q)
 	var before []crowdUse

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"wanderfs/relay"
+	"wanderfs/relay/wire"
 )
 
 var crowdSize = flag.Int("crowd", 300, "circuits in the tests with real processes; 10000 takes minutes")
@@ -60,11 +61,14 @@ func TestIdleCrowd(t *testing.T) {
 	if got.Failed > 0 {
 		t.Errorf("%d of %d circuits were refused though the limits allow them: %v", got.Failed, n, got.Why)
 	}
-	busy := node.ask(t, crowdAsk{Op: "look"}).Use
-	for range n / 1000 { // idle for a while, with all their signs of life
-		time.Sleep(5 * time.Second)
+	busy := node.look(t)
+	if n >= 1000 { // idle until each has given some signs of life, which cost a frame each way
+		const signs = 3
+		eventually(t, 10*time.Minute, "signs of life", func() bool {
+			return node.look(t).Relayed-busy.Relayed >= uint64(2*signs*n*wire.RecordSize)
+		})
 	}
-	idle := node.ask(t, crowdAsk{Op: "look"}).Use
+	idle := node.look(t)
 	if a := users.ask(t, crowdAsk{Op: "alive", At: 64}); a.N != n {
 		t.Errorf("%d of %d circuits live: %v", a.N, n, a.Why)
 	}
@@ -80,47 +84,6 @@ func TestIdleCrowd(t *testing.T) {
 	}
 	users.ask(t, crowdAsk{Op: "close"})
 	backAtStart(t, "node", node, before, 0, n)
-}
-
-// awaitCircuits waits until the process holds n circuits, and for their
-// goroutines to be gone.
-func awaitCircuits(t testing.TB, p *crowdProcess, n int) crowdUse {
-	t.Helper()
-	var got crowdUse
-	eventually(t, time.Minute, "circuits to end", func() bool {
-		got = p.ask(t, crowdAsk{Op: "look"}).Use
-		return got.Circuits <= n
-	})
-	return p.use(t)
-}
-
-// backAtStart holds what a process uses after n circuits against what it used
-// before, once the last ones are on their way out. What keys, buckets and
-// replay caches remember may stay, and the room of maps that were full: less
-// than 1 KiB for each, where a circuit takes 25. Of the 15 MiB that stay after
-// ten thousand a heap profile gives most to the runtime, which keeps what
-// described a goroutine and uses it again, and to timers that have yet to fire. A
-// second ten thousand in the same process added 1 MiB; 20 s later 2 MiB less
-// were left than after the first.
-func backAtStart(t testing.TB, what string, p *crowdProcess, before crowdUse, circuits, n int) {
-	t.Helper()
-	goroutines, heap := before.Goroutines+8, before.Heap+6<<20+int64(n)<<10
-	var after crowdUse
-	for end := time.Now().Add(time.Minute); ; {
-		after = awaitCircuits(t, p, circuits)
-		if after.Goroutines <= goroutines && after.Heap <= heap || time.Now().After(end) {
-			break
-		}
-		time.Sleep(time.Second)
-	}
-	t.Logf("%s: goroutines %d, then %d; heap %d KiB, then %d; stacks %d KiB, then %d", what,
-		before.Goroutines, after.Goroutines, before.Heap>>10, after.Heap>>10, before.Stack>>10, after.Stack>>10)
-	if after.Goroutines > goroutines {
-		t.Errorf("%s: goroutines: %d, then %d", what, before.Goroutines, after.Goroutines)
-	}
-	if after.Heap > heap {
-		t.Errorf("%s: heap: %d KiB, then %d, want at most %d", what, before.Heap>>10, after.Heap>>10, heap>>10)
-	}
 }
 
 // patient gives a machine that does the work of all the others time for it.

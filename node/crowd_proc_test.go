@@ -9,12 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
-	"strconv"
-	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -42,12 +38,18 @@ type crowdSetup struct {
 	Window  uint32 // bytes that users' links take ahead; 0: as the program's
 }
 
+// What the program asks of the runtime.
+const (
+	crowdGarbage = 400     // percent of what lives
+	crowdMemory  = 1 << 30 // bytes, beyond which there is hardly garbage
+)
+
 const (
 	crowdDead = 20 * time.Second // two cores do the work of all: nobody is dead
 	crowdWait = 2 * time.Minute
 )
 
-// crowdAsk is what the test asks of a process, and crowdTell the answer.
+// crowdAsk is what the test asks of a process.
 type crowdAsk struct {
 	Op       string
 	Ways     [][][]byte // each of descriptors, nearest first
@@ -55,32 +57,25 @@ type crowdAsk struct {
 	At       int     // at the same time
 	Rate     float64 // a second
 	For      time.Duration
+	Dead     time.Duration // of those who join a session; 0: crowdDead
 	Kind     string
 	Sessions []*wire.SessionKeys
+	Effort   int // bits of work that a session asks for
+	Wave     int // 0: at once; else those who read get nothing before it is poured
 }
 
+// crowdTell is what a process answers.
 type crowdTell struct {
 	Err      string
 	Relays   [][]byte // descriptors
 	Use      crowdUse
 	N        int
+	Waves    [2]int // the same, by wave
 	Failed   int
 	Why      map[string]int  // of those that failed
 	Took     []time.Duration // each
 	Rates    []float64       // bytes a second, each
 	Sessions []*wire.SessionKeys
-}
-
-// crowdUse is what a process uses.
-type crowdUse struct {
-	RSS, Peak  int64 // bytes, resident now and at most
-	Heap       int64 // bytes that live, after a collection
-	Stack      int64
-	Goroutines int
-	CPU        time.Duration
-	Circuits   int
-	Held       int64 // bytes of frames held for others
-	Relayed    uint64
 }
 
 // crowdProcess is a process of a crowd as the test sees it.
@@ -143,15 +138,9 @@ func startCrowd(t testing.TB, s crowdSetup) *crowdProcess {
 	cmd := exec.Command(crowdProgram(t))
 	cmd.Env = append(os.Environ(), crowdEnv+"="+string(b))
 	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
+	in, inErr := cmd.StdinPipe()
+	out, outErr := cmd.StdoutPipe()
+	if err := errors.Join(inErr, outErr, cmd.Start()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -190,12 +179,6 @@ func (p *crowdProcess) wait(t testing.TB) crowdTell {
 	return got
 }
 
-// use gives what the process uses, once it is quiet.
-func (p *crowdProcess) use(t testing.TB) crowdUse {
-	t.Helper()
-	return p.ask(t, crowdAsk{Op: "use"}).Use
-}
-
 // crowdNetwork is the name of a crowd's network.
 var crowdNetwork = networkName("crowd", true)
 
@@ -222,8 +205,11 @@ func runCrowd(how string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	debug.SetGCPercent(400)       // as the program does
-	debug.SetMemoryLimit(1 << 30) // so, too
+	debug.SetGCPercent(crowdGarbage)
+	if c.setup.Role == crowdNode {
+		debug.SetMemoryLimit(crowdMemory) // others play more than one node
+	}
+	c.users.pouring.init()
 	defer c.close()
 	if err := c.start(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -344,54 +330,6 @@ func (c *crowdMember) answer(q crowdAsk) (a crowdTell, err error) {
 		return c.users.publish(withBudget(context.Background(), t.shares.Session()), b, q)
 	}
 	return c.users.answer(q)
-}
-
-// use waits until what is over is gone, collects, and measures.
-func (c *crowdMember) use(u *crowdUse) error {
-	var err error
-	if *u, err = c.look(); err != nil {
-		return err
-	}
-	runtime.GC()
-	runtime.GC() // what pools hold goes with the second
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	u.Heap, u.Stack = int64(m.HeapAlloc), int64(m.StackInuse)
-	return nil
-}
-
-func (c *crowdMember) look() (u crowdUse, err error) {
-	b, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return u, err
-	}
-	for line := range strings.Lines(string(b)) {
-		f := strings.Fields(line)
-		if len(f) < 2 {
-			continue
-		}
-		n, _ := strconv.ParseInt(f[1], 10, 64)
-		switch f[0] {
-		case "VmRSS:":
-			u.RSS = n << 10
-		case "VmHWM:":
-			u.Peak = n << 10
-		}
-	}
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		return u, err
-	}
-	u.CPU = time.Duration(r.Utime.Nano() + r.Stime.Nano())
-	u.Goroutines = runtime.NumGoroutine()
-	_, rs := c.relays()
-	for _, r := range rs {
-		s := r.Stats()
-		u.Circuits += s.Circuits
-		u.Relayed += s.Bytes
-		u.Held += s.Held
-	}
-	return u, nil
 }
 
 // parseHops reads descriptors.

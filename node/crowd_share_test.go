@@ -6,7 +6,12 @@ import (
 	"time"
 
 	"wanderfs/relay"
+	"wanderfs/relay/wire"
 )
+
+// signs is what paths send, in bytes, within an awaitStill, so as to see
+// whether they live.
+const signs = 8 * wire.RecordSize
 
 // TestCloggingProcesses: somebody pushes all that a suspect's relay will
 // carry through it, and reads from the session that the same node runs. The
@@ -26,14 +31,16 @@ func TestCloggingProcesses(t *testing.T) {
 	others := startCrowd(t, crowdSetup{Role: crowdUsers, Hosts: 2})
 	bulk := others.ask(t, crowdAsk{Op: "publish", Ways: [][][]byte{{first, ds[2]}, {first, ds[3]}}}).Sessions
 	watcher, loader := startCrowd(t, crowdSetup{Role: crowdUsers, Hosts: 1}), startCrowd(t, crowdSetup{Role: crowdUsers, Hosts: 4})
-	watch := crowdAsk{Op: "read", Ways: [][][]byte{{ds[2], ds[1]}}, Sessions: session, N: 1, At: 1, For: 8 * time.Second}
-	load := crowdAsk{Op: "read", Ways: [][][]byte{{ds[0], ds[2]}, {ds[1], ds[3]}}, Sessions: bulk, N: 8, At: 8, For: 12 * time.Second}
-	carried := func() uint64 { return suspect.ask(t, crowdAsk{Op: "look"}).Use.Relayed }
+	watch := crowdAsk{Op: "read", Ways: [][][]byte{{ds[2], ds[1]}}, Sessions: session, N: 1, At: 1, For: 6 * time.Second}
+	load := crowdAsk{Op: "read", Ways: [][][]byte{{ds[0], ds[2]}, {ds[1], ds[3]}}, Sessions: bulk, N: 8, At: 8, For: 9 * time.Second}
+	carried := func() uint64 { return suspect.look(t).Relayed }
 	var changes []float64
 	for range 3 {
+		awaitStill(t, "the load before", signs, carried) // what links hold of it goes on when its readers have gone
 		alone := watcher.ask(t, watch).Rates[0]
+		quiet := carried()
 		loader.begin(t, load)
-		time.Sleep(2 * time.Second)
+		eventually(t, time.Minute, "the load", func() bool { return carried()-quiet >= up/2 }) // a second of what it may carry
 		before, start := carried(), time.Now()
 		loaded := watcher.ask(t, watch).Rates[0]
 		rate := float64(carried()-before) / time.Since(start).Seconds()
@@ -71,8 +78,8 @@ func TestCrowdAtOneGateway(t *testing.T) {
 		return least
 	}
 	alone := slowest()
-	asleep.ask(t, crowdAsk{Op: "stall", Ways: ways, Sessions: session, N: stalled, At: 2})
-	time.Sleep(8 * time.Second) // until they have what their windows hold
+	asleep.ask(t, crowdAsk{Op: "stall", Ways: ways, Sessions: session, N: stalled, At: 2, Dead: time.Hour})
+	awaitStill(t, "those who stall", signs, func() uint64 { return relays.look(t).Relayed })
 	beside := slowest()
 	t.Logf("slowest of %d: %.0f KiB/s alone, %.0f KiB/s beside %d who stall", reading, alone/1024, beside/1024, stalled)
 	judgeRate(t, beside >= 0.8*alone, "the slowest has %.2f of its rate beside those who stall, want at least 0.8", beside/alone)

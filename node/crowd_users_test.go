@@ -17,10 +17,14 @@ import (
 type users struct {
 	hosts []*transport
 
+	pouring pouring
+	valid   supply   // of set-ups made before
+	watch   watching // used by the one who answers, as is flood
+	flood   *flooding
+
 	mu    sync.Mutex
 	paths []*relay.Path // guarded by mu
-	stuck []*stuckLink  // guarded by mu
-	flood *flooding     // used by the one who answers
+	stuck []stalled     // guarded by mu
 }
 
 // add starts n more.
@@ -51,7 +55,7 @@ func (u *users) closePaths() {
 	paths := u.paths
 	u.paths = nil
 	for _, l := range u.stuck {
-		l.let()
+		l.l.let()
 	}
 	u.stuck = nil
 	u.mu.Unlock()
@@ -70,6 +74,16 @@ func each(at, n int, f func(i int)) {
 		})
 	}
 	wg.Wait()
+}
+
+// paced does N things, one after the other, For apart: others have their turn.
+func (u *users) paced(q crowdAsk, f func(i int)) {
+	tick := time.NewTicker(q.For)
+	defer tick.Stop()
+	for i := range q.N {
+		<-tick.C
+		f(i)
+	}
 }
 
 // builder gives user i's.
@@ -141,28 +155,53 @@ func (u *users) answer(q crowdAsk) (a crowdTell, err error) {
 		})
 	case "publish":
 		return u.publish(ctx, u.builder(0), q)
+	case "pour":
+		close(u.pouring.gates[q.Wave])
+	case "poured": // bytes, to the readers of waves
+		a.N = int(u.pouring.poured.Load())
+	case "joined": // readers of all sessions
+		a.N = int(u.pouring.joined.Load())
 	case "stall":
-		return a, u.stall(ctx, q, fail)
+		u.stall(ctx, q, fail)
+	case "left":
+		a.Waves = u.left(ctx)
 	case "read":
 		a.Rates, err = u.read(ctx, q)
+	case "watch":
+		err = u.watch.start(ctx, u, q)
+	case "rates":
+		a.Rates, a.Why = u.watch.rates(q.For)
 	case "first byte": // how long a path and an answer over it take
-		for i := range q.N {
+		u.paced(q, func(i int) {
 			start := time.Now()
 			p := build(i)
 			if p == nil {
-				break
+				return
 			}
+			defer p.Close()
 			if _, err := p.Ask(ctx, []byte("x")); err != nil {
 				fail(err)
+				return
 			}
 			a.Took = append(a.Took, time.Since(start))
-			p.Close()
-			time.Sleep(q.For) // others have their turn
-		}
+		})
+	case "first joined byte": // how long a path, a session and a byte of its take
+		u.paced(q, func(i int) {
+			start := time.Now()
+			if err := u.firstJoinedByte(ctx, q, i); err != nil {
+				fail(err)
+				return
+			}
+			a.Took = append(a.Took, time.Since(start))
+		})
+	case "prepare":
+		return a, u.valid.prepare(q)
 	case "flood":
 		u.flood, err = u.startFlood(q)
+	case "flood of joins":
+		u.flood, err = u.startJoins(ctx, q)
 	case "calm":
-		a.N = u.flood.end()
+		a.N, a.Waves[0] = u.flood.end()
 	default:
 		return a, errors.New("no such task: " + fmt.Sprint(q.Op))
 	}
