@@ -39,6 +39,9 @@ func (e *farEnd) listen(f *frame) error {
 	}
 	r := e.c.r
 	if l.Verify(r.cfg.NetworkName, r.id, e.c.hash) != nil {
+		if err := e.unknown(); err != nil { // each costs as much as ten frames
+			return err
+		}
 		return e.say(f.h.Stream, wire.CmdReset, []byte{byte(wire.ReasonRefused)})
 	}
 	s := &standing{

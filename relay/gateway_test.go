@@ -240,3 +240,18 @@ func TestPadding(t *testing.T) {
 	p.sendFrame(f)
 	<-p.Done()
 }
+
+// TestFalseListens: signatures cost the gateway work, so that a circuit has few
+// that do not fit.
+func TestFalseListens(t *testing.T) {
+	p := newLone(t).path(t)
+	s, _ := NewSession()
+	m := wire.Listen{Keys: s.keys}
+	b, _ := m.AppendBinary(nil)
+	for n := 0; p.say(t, wire.CmdListen, b) == wire.CmdReset; n++ {
+		if n > spare {
+			t.Fatalf("%d false LISTENs, and the circuit goes on", n)
+		}
+	}
+	<-p.Done()
+}
