@@ -17,7 +17,8 @@
 //	               connection), eager (few round trips), gather and rawconn (few
 //	               system calls), budget (own and
 //	               others' rates)
-//	the view       whom this node knows: view, viewfile, learn, self, peerbook;
+//	the view       whom this node knows: view, viewfile, learn, self, issued,
+//	               peerbook;
 //	               health (how each did), doubts (is it us?) and versions (one
 //	               descriptor for all);
 //	               discovery, visit and exchange fill it, dht and dhthost walk;

@@ -96,7 +96,7 @@ func newMesh(c meshConfig) (made *mesh, err error) {
 			return m, fmt.Errorf("read view: %w", err)
 		}
 	}
-	m.self = &ownDescriptor{t: m.t, now: time.Now}
+	m.self = &ownDescriptor{t: m.t, now: time.Now, issued: readIssued(name(issuedFile))}
 	if c.Dir != "" {
 		if m.pins, err = openPins(c.Dir, c.Network, c.Log); err != nil {
 			return m, err

@@ -16,9 +16,13 @@ type ownDescriptor struct {
 	onion func() (*wire.PublicKey, time.Time) // key and end of it; nil: this node does not relay and has none
 	now   func() time.Time
 
-	mu   sync.Mutex
-	desc wire.Descriptor // guarded by mu
-	ok   bool            // guarded by mu
+	signing sync.Mutex // held by refresh, also while it writes to disk
+	issued  issued     // guarded by signing
+
+	mu      sync.Mutex
+	desc    wire.Descriptor // guarded by mu
+	ok      bool            // desc is for all; guarded by mu
+	forHeld bool            // desc has no addresses, and nothing else is to be told; guarded by mu
 }
 
 // refresh signs a new descriptor where one is due.
@@ -32,20 +36,28 @@ func (o *ownDescriptor) refresh() {
 	if len(addrs) > 0 {
 		flags = wire.FlagSuper
 	}
+	o.signing.Lock()
+	defer o.signing.Unlock()
+	o.mu.Lock()
+	d := o.desc
+	o.mu.Unlock()
+	isCurrent := func() bool {
+		return onion != nil && d.Onion != nil && *d.Onion == *onion && slices.Equal(d.Addrs, addrs)
+	}
+	now := o.now()
+	if onion != nil && !isCurrent() && (len(addrs) == 0 || o.issued.take(now)) { // else later, and nobody is told anything meanwhile
+		at := now.Truncate(time.Second)
+		if !at.After(d.Issued) { // the newer one wins by its second
+			at = d.Issued.Add(time.Second)
+		}
+		next := wire.Descriptor{Onion: onion, Flags: flags, Issued: at, Expires: expires.Truncate(time.Second), Addrs: addrs}
+		if next.Sign(o.t.key, o.t.network) == nil {
+			d = next
+		}
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.ok = len(addrs) > 0 && onion != nil
-	if onion == nil || o.desc.Onion != nil && *o.desc.Onion == *onion && slices.Equal(o.desc.Addrs, addrs) {
-		return
-	}
-	issued := o.now().Truncate(time.Second)
-	if last := o.desc.Issued; !issued.After(last) { // the newer one wins by its second
-		issued = last.Add(time.Second)
-	}
-	d := wire.Descriptor{Onion: onion, Flags: flags, Issued: issued, Expires: expires.Truncate(time.Second), Addrs: addrs}
-	if d.Sign(o.t.key, o.t.network) == nil {
-		o.desc = d
-	}
+	o.desc, o.ok, o.forHeld = d, isCurrent() && len(addrs) > 0, isCurrent() && len(addrs) == 0
 }
 
 // held returns the descriptor without addresses, for the neighbours that this
@@ -54,11 +66,11 @@ func (o *ownDescriptor) refresh() {
 func (o *ownDescriptor) held() (wire.Descriptor, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.desc, o.desc.Onion != nil && !o.ok && o.t.reach.String() == Private
+	return o.desc, o.forHeld && o.t.reach.String() == Private
 }
 
-// get returns the descriptor; false while this node cannot be dialled or does
-// not relay.
+// get returns the descriptor; false while this node cannot be dialled, does not
+// relay, or has signed too many of late.
 func (o *ownDescriptor) get() (wire.Descriptor, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

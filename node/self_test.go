@@ -1,6 +1,8 @@
 package node
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -48,4 +50,89 @@ func TestDescriptorFollowsOnionKey(t *testing.T) {
 	if _, ok := o.get(); ok {
 		t.Error("a relay that was closed still has a descriptor")
 	}
+}
+
+// A machine that starts its node again and again does not make others distrust
+// it: what it tells them pauses, over all starts, and goes on by itself.
+func TestManyStarts(t *testing.T) {
+	m := startMesh(t, labConfig(t))
+	dir := t.TempDir()
+	now := time.Now()
+	clock := func() time.Time { return now }
+	v := testView(clock)
+	v.network = m.t.network
+	var o *ownDescriptor
+	starts := byte(0)
+	start := func() {
+		starts++
+		key := &wire.PublicKey{starts}
+		o = &ownDescriptor{t: m.t, now: clock, issued: readIssued(filepath.Join(dir, issuedFile)),
+			onion: func() (*wire.PublicKey, time.Time) { return key, now.Add(wire.OnionLife) }}
+	}
+	told := 0
+	hear := func() bool {
+		o.refresh()
+		d, ok := o.get()
+		if ok {
+			told++
+			v.add(d, m.t.id)
+		}
+		if _, held := o.held(); held {
+			t.Error("a node that can be dialled is held")
+		}
+		return ok
+	}
+	for range 3 * maxVersions {
+		start()
+		hear()
+		now = now.Add(3 * time.Minute)
+		if n := len(v.split); n != 0 {
+			t.Fatalf("not believed after %d starts", starts)
+		}
+	}
+	if told != ownVersions {
+		t.Errorf("told %d descriptors, want %d", told, ownVersions)
+	}
+	begin := now
+	for !hear() {
+		if now = now.Add(time.Minute); now.Sub(begin) > ownVersionsFor {
+			t.Fatal("it does not go on")
+		}
+	}
+	if _, ok := v.get(m.t.id); !ok || len(v.split) != 0 {
+		t.Errorf("after the pause: known %v, distrusted %v", ok, len(v.split) != 0)
+	}
+	for range 3 * ownVersions { // nothing new to tell
+		if !hear() {
+			t.Fatal("it took its descriptor back")
+		}
+	}
+
+	for range maxVersions + 1 {
+		start()
+		o.issued = issued{}
+		hear()
+		now = now.Add(time.Minute)
+	}
+	if len(v.split) == 0 {
+		t.Error("without the pause nobody would mind")
+	}
+}
+
+func FuzzIssued(f *testing.F) {
+	f.Add([]byte("1700000000\n"))
+	f.Add([]byte("x\n-5\n99999999999999999999\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		file := filepath.Join(t.TempDir(), issuedFile)
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		i := readIssued(file)
+		now := time.Unix(1_700_000_000, 0)
+		if i.take(now) {
+			if again := readIssued(file); len(again.at) != len(i.at) || len(i.at) > ownVersions {
+				t.Fatalf("wrote %d, read %d", len(i.at), len(again.at))
+			}
+		}
+	})
 }
