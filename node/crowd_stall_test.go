@@ -8,17 +8,16 @@ import (
 )
 
 // stallBound is how much memory a node within its limits may take, in bytes.
-// What lives is what may live before it calls memory short, a full pool, the
-// windows of those it leaves alone, what comes between two of its looks, and
-// what circuits cost that do nothing at all. Beside that there is garbage: as
-// much as the program lets the runtime leave, and none of it beyond the limit
-// that it gives the runtime.
+// What lives is a full pool, in which what nobody has read counts, too, what
+// may be on its way into it, and what circuits cost that do nothing at all.
+// Beside that there is garbage: as much as the program lets the runtime leave,
+// and none of it beyond the limit that it gives the runtime.
 func stallBound(l relay.Limits, circuits int) int64 {
 	const (
-		between = 128 << 20 // bytes that a line brings in a second
-		idle    = 32 << 10  // bytes; TestIdleCrowd
+		between = 32 << 20 // bytes
+		idle    = 32 << 10 // bytes; TestIdleCrowd
 	)
-	lives := l.Memory + l.Pool + int64(l.Stalled)*initialWindow + between + int64(circuits)*idle
+	lives := l.Pool + between + int64(circuits)*idle
 	return max(lives, min((100+crowdGarbage)*lives/100, crowdMemory))
 }
 
@@ -38,8 +37,6 @@ func TestStalledCrowd(t *testing.T) {
 	hosts, next, sessions := max(10, n/100), max(2, n/1000), max(4, n/500)
 	if n < 10000 { // as much in proportion
 		limits.Pool = int64(n) * 128 << 20 / 10000
-		limits.Memory = 64 << 20
-		limits.Stalled = max(4, n*64/10000)
 	}
 	full := limits.WithDefaults()
 	beyond := roomyLimits()

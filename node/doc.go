@@ -13,10 +13,12 @@
 //	the host       libp2p, reduced: host (transport), protocols, identity, security,
 //	               gater, limits, addrs, names, port, portmap, upnp, reach, stranded,
 //	               hidelog
-//	links          one stream for each circuit and hop: link, line (turns on one
-//	               connection), eager (few round trips), gather and rawconn (few
-//	               system calls), budget (own and
+//	links          one stream for each circuit and hop: link, eager (few round
+//	               trips), gather and rawconn (few system calls), budget (own and
 //	               others' rates)
+//	the            mux (connections and their end), muxwire (its bytes, yamux's),
+//	multiplexer    muxsend, muxrecv and muxping; muxstream (a stream's states),
+//	               muxread (buffers and windows), muxwrite, muxdeadline
 //	the view       whom this node knows: view, viewfile, learn, self, issued,
 //	               peerbook;
 //	               health (how each did), doubts (is it us?) and versions (one

@@ -17,7 +17,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
-	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	ma "github.com/multiformats/go-multiaddr"
@@ -96,7 +95,7 @@ func newTransport(c hostConfig) (*transport, error) {
 		libp2p.NoTransports,
 		libp2p.Transport(newTCP),
 		libp2p.Security(libp2ptls.ID, newSecurity),
-		libp2p.Muxer(yamux.ID, fairMuxer{muxer(c.window)}),
+		libp2p.Muxer(muxID, mux{window: c.window}),
 		libp2p.ResourceManager(limits),
 		libp2p.ConnectionManager(conns),
 		libp2p.ConnectionGater(t.gater),

@@ -7,7 +7,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
-	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 
 	"wanderfs/relay"
 )
@@ -15,9 +14,9 @@ import (
 // Sizes of the transport. Windows follow 2 x rate x round trip of one link:
 // 20 MB/s at 100 ms need 4 MiB.
 const (
-	initialWindow = 4 << 20   // bytes of one stream's first receive window
+	initialWindow = 4 << 20   // bytes of one circuit's first receive window
 	maxWindow     = 16 << 20  // bytes it may grow to
-	countedWindow = 256 << 10 // what yamux reserves for the first one, whatever its size
+	countedWindow = 256 << 10 // what is reserved for a stream's first one
 
 	maxConns       = 2048
 	maxTransient   = 512 // of them, that are being made
@@ -39,10 +38,10 @@ const (
 // The defaults hold 64 circuits between a pair of relays and 8 MiB of their
 // windows together.
 //
-// yamux reserves memory for a whole connection, and lets a window grow only
-// while less than half of a limit is reserved. The first window counts for
-// 256 KiB though it is 4 MiB: what really piles up in windows that nobody
-// reads is bounded by relay.Limits.Stalled.
+// The multiplexer reserves the first window of each stream, and lets one grow
+// only while less than half of a limit is reserved. A circuit's is 4 MiB from
+// the start, of which only the first 256 KiB are reserved: what really piles up
+// there unread counts in the relay's pool.
 func newLimits(p protocols, l relay.Limits, lab bool) (network.ResourceManager, error) {
 	l = l.WithDefaults()
 	lim := func(in, out, conns int, memory int64) rcmgr.ResourceLimits {
@@ -103,16 +102,4 @@ func newLimits(p protocols, l relay.Limits, lab bool) (network.ResourceManager, 
 		return nil, fmt.Errorf("set transport limits: %w", err)
 	}
 	return rm, nil
-}
-
-// muxer returns yamux with the windows of this network, or with a window that
-// does not grow.
-func muxer(window uint32) network.Multiplexer {
-	cfg := *yamux.DefaultTransport
-	cfg.InitialStreamWindowSize = initialWindow
-	cfg.MaxStreamWindowSize = maxWindow
-	if window > 0 {
-		cfg.InitialStreamWindowSize, cfg.MaxStreamWindowSize = window, window
-	}
-	return &cfg
 }

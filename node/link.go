@@ -28,11 +28,14 @@ var errUnreachable = errors.New("neighbour unreachable")
 // implements relay.Link.
 type link struct {
 	network.Stream
+	mux  *muxStream // behind it
 	peer wire.NodeID
 	turn *relay.Place
 	up   *relay.Budget   // of what is sent; set before the first Write
 	over context.Context // ends with the link
 	done func()
+
+	read, wrote bool // libp2p has agreed on the protocol; each used by who reads, or writes
 }
 
 // Peer returns the neighbour.
@@ -65,7 +68,17 @@ func (l *link) Reset() error {
 // Read reads from the neighbour.
 func (l *link) Read(p []byte) (int, error) {
 	n, err := l.Stream.Read(p)
+	l.read = l.read || n > 0
 	return n, hide(err)
+}
+
+// ReadFrame implements relay.FrameLink.
+func (l *link) ReadFrame() (*relay.Buffer, error) {
+	if !l.read {
+		return nil, nil
+	}
+	b, err := l.mux.ReadFrame()
+	return b, hide(err)
 }
 
 // Write writes to the neighbour, at the rate that the user allows, in turn with
@@ -75,8 +88,27 @@ func (l *link) Write(p []byte) (int, error) {
 		return 0, errBroken
 	}
 	n, err := l.turn.Write(l.Stream, p)
+	l.wrote = l.wrote || n > 0
 	return n, hide(err)
 }
+
+// WriteFrame implements relay.FrameLink.
+func (l *link) WriteFrame(b []byte) error {
+	if !l.wrote {
+		_, err := l.Write(b[relay.LinkRoom:])
+		return err
+	}
+	if l.up.Wait(l.over, len(b)-relay.LinkRoom) != nil {
+		return errBroken
+	}
+	return hide(l.turn.WriteFrame(l.mux, b))
+}
+
+// Count implements relay.FrameLink.
+func (l *link) Count(r relay.Room) { l.mux.count(r) }
+
+// Unread implements relay.FrameLink.
+func (l *link) Unread() int64 { return l.mux.unread() }
 
 // SetReadDeadline bounds reads.
 func (l *link) SetReadDeadline(at time.Time) error { return hide(l.Stream.SetReadDeadline(at)) }
@@ -220,11 +252,16 @@ func (t *transport) newLink(s network.Stream) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	var turns *relay.Line
-	if !s.Conn().As(&turns) {
+	var m *muxConn
+	if !s.Conn().As(&m) {
 		return nil, errBroken // not a connection of this transport
 	}
-	l := &link{Stream: s, peer: id, turn: turns.Place(), up: t.shares.Relayed()}
+	ms := m.streamOf(s)
+	if ms == nil {
+		return nil, errBroken
+	}
+	ms.open()
+	l := &link{Stream: s, mux: ms, peer: id, turn: m.turns.Place(), up: t.shares.Relayed()}
 	over, end := context.WithCancel(context.Background())
 	release := t.hold(p)
 	l.over, l.done = over, func() { end(); release() }

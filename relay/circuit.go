@@ -37,7 +37,6 @@ type circuit struct {
 	toPrev, toNext moving      // how prev and next take what is written
 	fromPrev       moving      // how what prev sends comes in
 	fromNext       moving      // the same of next
-	pace           pace        // used by keepHouse
 	far            *farEnd     // used by run; set once
 	turn           atomic.Bool // fwd has turned, bwd is to follow
 

@@ -13,7 +13,8 @@
 // What strangers may make a relay do and hold is in Limits, never unbounded:
 // buckets for each neighbour, a share of what is half open, turns at the
 // handshakes, and one pool of frame buffers for all circuits together, 128 MiB
-// unless said otherwise. When that is full, what has moved nothing for longest
-// goes. An idle circuit takes some 16 KiB. What a node sends for itself and
-// for others can be kept apart with Shares.
+// unless said otherwise, in which what links hold unread counts, too. When that
+// is full, who holds the oldest of it gives way. An idle circuit takes some
+// 16 KiB. What a node sends for itself and for others can be kept apart with
+// Shares.
 package relay

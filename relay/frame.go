@@ -11,17 +11,26 @@ import (
 // frame is the buffer of one frame. A frame begins at some offset, a multiple
 // of 16: each layer that is opened, or was sealed inside, moves it by 16, so
 // that nothing is copied. There is room for wire.MaxHops layers and for the
-// tag that Go's GCM wants at the end.
+// tag that Go's GCM wants at the end, and before it for a link's header.
 type frame struct {
 	off  int   // where the cell begins; set by those who queue frames
 	of   *pool // counts it until it is freed; nil: nobody does
 	at   int64 // when it was queued at a far end, in Unix nanoseconds
 	data []byte
 	h    wire.Header
-	b    [wire.FrameSize + wire.TagSize*wire.MaxHops]byte
+	b    []byte // mem from where offset 0 is
+	mem  [frameRoom + wire.FrameSize + wire.TagSize*wire.MaxHops]byte
 }
 
-var frames = sync.Pool{New: func() any { return new(frame) }} // buffers only
+// frameRoom is how many bytes lie before a frame that a link has read: its
+// offset, and room for the header of the link that it goes out on.
+const frameRoom = LinkRoom + wire.TagSize
+
+var frames = sync.Pool{New: func() any { // buffers only
+	f := new(frame)
+	f.b = f.mem[frameRoom:]
+	return f
+}}
 
 func newFrame() *frame { return frames.Get().(*frame) }
 
@@ -29,9 +38,21 @@ func (f *frame) free() {
 	if f.of != nil {
 		f.of.give(1)
 	}
-	f.off, f.of, f.at, f.data, f.h = 0, nil, 0, nil, wire.Header{}
+	f.off, f.of, f.at, f.data, f.h, f.b = 0, nil, 0, nil, wire.Header{}, f.mem[frameRoom:]
 	frames.Put(f)
 }
+
+// Buffer holds a frame that a link has read. It is not safe for concurrent use.
+type Buffer frame
+
+// NewBuffer gives a buffer with anything in it.
+func NewBuffer() *Buffer { return (*Buffer)(newFrame()) }
+
+// Bytes are wire.FrameSize bytes, valid until Free.
+func (b *Buffer) Bytes() []byte { return b.mem[frameRoom : frameRoom+wire.FrameSize] }
+
+// Free gives the buffer back. Nothing may use it any more.
+func (b *Buffer) Free() { (*frame)(b).free() }
 
 // cell gives the cell at off.
 func (f *frame) cell(off int) []byte { return f.b[off : off+wire.CellSize] }
@@ -54,6 +75,13 @@ type stream struct {
 	head        [wire.TagSize]byte
 }
 
+// count lets what the link holds unread count in the pool.
+func (s *stream) count() {
+	if l, ok := s.Link.(FrameLink); ok && s.pool != nil {
+		l.Count(s.pool)
+	}
+}
+
 // readFrame reads a frame to offset off of a buffer that it takes from the
 // pool only when the first bytes are there.
 func (s *stream) readFrame(off int) (*frame, error) {
@@ -61,6 +89,11 @@ func (s *stream) readFrame(off int) (*frame, error) {
 		if now := time.Now(); now.Sub(s.rset) > min(deadlineStep, s.idle/4) {
 			s.rset = now
 			s.SetReadDeadline(now.Add(s.idle))
+		}
+	}
+	if l, ok := s.Link.(FrameLink); ok {
+		if b, err := l.ReadFrame(); b != nil || err != nil {
+			return s.take(b, off), err
 		}
 	}
 	if _, err := io.ReadFull(s.Link, s.head[:]); err != nil {
@@ -82,6 +115,18 @@ func (s *stream) readFrame(off int) (*frame, error) {
 	return f, nil
 }
 
+// take makes a frame at offset off, at most wire.TagSize, of what a link has
+// read, without copying it.
+func (s *stream) take(b *Buffer, off int) *frame {
+	if b == nil {
+		return nil
+	}
+	f := (*frame)(b)
+	f.b = f.mem[frameRoom-off:]
+	s.pool.add(f)
+	return f
+}
+
 // writeFrame writes the frame at off. It keeps no hold of f.
 func (s *stream) writeFrame(f *frame, off int) error {
 	if s.stall > 0 {
@@ -92,7 +137,13 @@ func (s *stream) writeFrame(f *frame, off int) error {
 		}
 		s.writes.begin(now)
 	}
-	_, err := s.Link.Write(f.b[off : off+wire.FrameSize])
+	var err error
+	if l, ok := s.Link.(FrameLink); ok {
+		off += len(f.mem) - len(f.b) - LinkRoom
+		err = l.WriteFrame(f.mem[off : off+LinkRoom+wire.FrameSize])
+	} else {
+		_, err = s.Link.Write(f.b[off : off+wire.FrameSize])
+	}
 	s.writes.end()
 	return err
 }

@@ -25,9 +25,7 @@ type Limits struct {
 	Streams      int   // at a time on one circuit; 512
 	StreamsAll   int   // streams that end here, all circuits together; 65536
 	Asks         int   // requests at a time on one circuit; 16
-	Pool         int64 // bytes of frames held for others, all circuits together; 128 MiB
-	Stalled      int   // circuits that wait and hardly move while memory is short; 64: each may leave a link's window, 4 MiB, unread
-	Memory       int64 // bytes of the process's living heap from which on it is short; 512 MiB
+	Pool         int64 // bytes of frames held for others, all circuits together, with those that links hold unread; 128 MiB
 	Known        int   // neighbours, and targets, remembered at a time; 4096
 
 	// Set-up.
@@ -68,8 +66,6 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.StreamsAll, 1<<16)
 	def(&l.Asks, 16)
 	def(&l.Pool, 128<<20)
-	def(&l.Stalled, 64)
-	def(&l.Memory, 512<<20)
 	def(&l.Known, 4096)
 	def(&l.HalfOpen, 1024)
 	def(&l.HalfOpenPer, 128)

@@ -126,6 +126,24 @@ func (c *Place) Write(w io.Writer, p []byte) (n int, err error) {
 	return n, nil
 }
 
+// FrameWriter is where a circuit's frames go; as FrameLink's WriteFrame.
+type FrameWriter interface{ WriteFrame(b []byte) error }
+
+// WriteFrame writes one frame, b[LinkRoom:], to the circuit's stream on the
+// connection when its turn has come.
+func (c *Place) WriteFrame(w FrameWriter, b []byte) error {
+	n := len(b) - LinkRoom
+	if err := c.take(n); err != nil {
+		return err
+	}
+	err := w.WriteFrame(b)
+	if err == nil {
+		n = 0
+	}
+	c.release(n)
+	return err
+}
+
 // take waits for room for n bytes.
 func (c *Place) take(n int) error {
 	t := c.t

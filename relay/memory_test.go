@@ -17,7 +17,7 @@ var many = flag.Int("held", 300, "circuits in the tests of memory; 10000 takes m
 // roomy lets one relay have so many circuits from few neighbours, for ever.
 func roomy(n int) relay.Limits {
 	return relay.Limits{
-		Circuits: n + 1, PerNeighbour: n + 1, Stalled: n + 1, Known: 2 * n, Creates: 1e6, PerTarget: 1e6,
+		Circuits: n + 1, PerNeighbour: n + 1, Known: 2 * n, Creates: 1e6, PerTarget: 1e6,
 		Idle: time.Hour, Stall: time.Hour, Turn: time.Hour,
 	}
 }

@@ -105,7 +105,6 @@ func (r *Relay) keepHouse() {
 		if n%forgetEvery == 0 {
 			r.forgetIdle()
 		}
-		r.endStalled()
 	}
 }
 

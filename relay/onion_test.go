@@ -152,7 +152,7 @@ func TestFifo(t *testing.T) {
 	in, out := uint32(0), uint32(0)
 	for i := range 1000 {
 		for range i%7 + 1 {
-			f := &frame{}
+			f := newFrame()
 			f.h.Stream = in
 			q.push(f)
 			in++

@@ -90,49 +90,7 @@ func TestPoolOrder(t *testing.T) {
 	})
 }
 
-// TestStalledBound: of circuits that wait and hardly move only so many live,
-// whatever room the pool has; the one that has stood still for longest ends
-// first.
-func TestStalledBound(t *testing.T) {
-	const most, stalled = 3, 7
-	synctest.Test(t, func(t *testing.T) {
-		n, err := relaytest.New(relaytest.Config{
-			Window: 4 * wire.FrameSize,
-			Far:    func(int) relay.Far { return echo{} },
-			Limits: relay.Limits{Stalled: most, Memory: 1, Stall: time.Hour, Idle: time.Hour},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer n.Close()
-		live := newStallable(t, n)
-		var ps []stallable
-		for i := range stalled {
-			ps = append(ps, newStallable(t, n))
-			ps[i].stall()
-			time.Sleep(3 * time.Second)
-			if _, err := live.Ask(t.Context(), make([]byte, 100_000)); err != nil {
-				t.Fatalf("the circuit that moves: %v", err)
-			}
-			if got, want := n.Relay(0).Stats().Circuits, 1+min(i+1, most); got != want {
-				t.Errorf("%d stalled: %d circuits, want %d", i+1, got, want)
-			}
-		}
-		live.Close()
-		for _, p := range ps {
-			p.let()
-		}
-		synctest.Wait()
-		for i, p := range ps {
-			if got, want := p.Err() != nil, i < stalled-most; got != want {
-				t.Errorf("circuit %d ended: %t, want %t", i, got, want)
-			}
-			p.Close()
-		}
-	})
-}
-
-// TestStandingStillIsNoCrime: while there is memory nobody is ended for
+// TestStandingStillIsNoCrime: while there is room nobody is ended for
 // standing still.
 func TestStandingStillIsNoCrime(t *testing.T) {
 	const stalled = 5
@@ -140,7 +98,7 @@ func TestStandingStillIsNoCrime(t *testing.T) {
 		n, err := relaytest.New(relaytest.Config{
 			Window: 4 * wire.FrameSize,
 			Far:    func(int) relay.Far { return echo{} },
-			Limits: relay.Limits{Stalled: 1, Memory: 1 << 60, Stall: time.Hour, Idle: time.Hour},
+			Limits: relay.Limits{Stall: time.Hour, Idle: time.Hour},
 		})
 		if err != nil {
 			t.Fatal(err)

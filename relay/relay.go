@@ -134,6 +134,7 @@ func (r *Relay) Serve(l Link) {
 	}
 	r.taken.Add(1)
 	defer r.wg.Done()
+	c.prev.count()
 	err := c.run()
 	c.end(err)
 	c.wg.Wait()

@@ -1,0 +1,108 @@
+package node
+
+import "time"
+
+// control sends a message without data, soon; it does not wait.
+func (m *muxConn) control(h muxHead) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.err != nil {
+		return
+	}
+	m.queue = h.append(m.queue)
+	if !m.sending {
+		m.sending = true
+		m.wg.Go(m.sendQueue) // err is nil, so Close has not come to Wait
+	}
+}
+
+// sendQueue writes what control has queued, if nobody with data does.
+func (m *muxConn) sendQueue() {
+	for {
+		select {
+		case m.writing <- struct{}{}:
+		case <-m.over:
+			return
+		}
+		err := m.flush()
+		<-m.writing
+		m.mu.Lock()
+		if err == nil && len(m.queue) > 0 {
+			m.mu.Unlock()
+			continue
+		}
+		m.sending = false
+		m.mu.Unlock()
+		if err != nil {
+			m.end(err)
+		}
+		return
+	}
+}
+
+// flush writes the queue. The caller has the token.
+func (m *muxConn) flush() error {
+	m.mu.Lock()
+	q := m.queue
+	m.queue = nil
+	if len(q) > 0 {
+		m.room.Broadcast()
+	}
+	m.mu.Unlock()
+	if len(q) == 0 {
+		return nil
+	}
+	return m.put(q)
+}
+
+// put writes b. The caller has the token. Of the deadline at least half is
+// left: to set it for each message would cost too much.
+func (m *muxConn) put(b []byte) error {
+	if now := time.Now(); m.until.Sub(now) < muxStall/2 {
+		m.until = now.Add(muxStall)
+		m.c.SetWriteDeadline(m.until)
+	}
+	_, err := m.c.Write(b)
+	return err
+}
+
+// write writes a message with data, in whose first bytes the header goes.
+func (m *muxConn) write(s *muxStream, b []byte) error {
+	select {
+	case m.writing <- struct{}{}:
+	default:
+		select {
+		case m.writing <- struct{}{}:
+		case <-s.over: // or the connection
+			return s.why()
+		case <-s.wdl.wait():
+			return errTimeout
+		}
+	}
+	err := m.flush()
+	if err == nil {
+		muxHead{muxData, 0, s.id, uint32(len(b) - muxHeader)}.append(b[:0])
+		err = m.put(b)
+	}
+	<-m.writing
+	if err != nil {
+		m.end(err)
+		return m.why()
+	}
+	m.turns.Sent(len(b) - muxHeader)
+	return nil
+}
+
+// farewell tells the other side why, if it takes that quickly.
+func (m *muxConn) farewell(code uint32) {
+	t := time.NewTimer(muxFarewell)
+	defer t.Stop()
+	select {
+	case m.writing <- struct{}{}:
+		m.c.SetWriteDeadline(time.Now().Add(muxFarewell))
+		m.c.Write(muxHead{muxGoAway, 0, 0, code}.append(nil))
+		<-m.writing
+	case <-t.C:
+	case <-m.over:
+	}
+}

@@ -1,0 +1,88 @@
+package node
+
+import (
+	"io"
+	"math"
+
+	"wanderfs/relay"
+	"wanderfs/relay/wire"
+)
+
+// takeWindow waits for a window of at least n bytes and takes up to most.
+func (s *muxStream) takeWindow(n, most int) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		switch {
+		case s.err != nil:
+			return 0, s.err
+		case s.mute:
+			return 0, io.ErrClosedPipe
+		case s.wdl.past.Load():
+			return 0, errTimeout
+		case int64(s.window) >= int64(n):
+			took := int(min(int64(most), int64(s.window)))
+			s.window -= uint32(took)
+			if s.window > 0 && s.waiting > 0 {
+				poke(s.writable)
+			}
+			return took, nil
+		}
+		s.waiting++
+		s.mu.Unlock()
+		select {
+		case <-s.writable:
+		case <-s.over:
+		case <-s.wdl.wait():
+		}
+		s.mu.Lock()
+		s.waiting--
+	}
+}
+
+// widen adds to the window of what may be sent.
+func (s *muxStream) widen(n uint32) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n > math.MaxUint32-s.window {
+		return errMux
+	}
+	s.window += n
+	poke(s.writable)
+	return nil
+}
+
+// Write implements network.MuxedStream.
+func (s *muxStream) Write(p []byte) (n int, err error) {
+	for len(p) > 0 {
+		k, err := s.takeWindow(1, min(len(p), wire.FrameSize))
+		if err != nil {
+			return n, err
+		}
+		b := gatherBuffers.Get().(*[]byte)
+		m := append(append(*b, make([]byte, muxHeader)...), p[:k]...)
+		err = s.m.write(s, m)
+		gatherBuffers.Put(b)
+		if err != nil {
+			s.widen(uint32(k))
+			return n, err
+		}
+		n += k
+		p = p[k:]
+	}
+	return n, nil
+}
+
+// WriteFrame is as relay.FrameLink's. It waits until the window takes all of
+// the frame: each is one message.
+func (s *muxStream) WriteFrame(b []byte) error {
+	n := len(b) - relay.LinkRoom
+	if _, err := s.takeWindow(n, n); err != nil {
+		return err
+	}
+	err := s.m.write(s, b[relay.LinkRoom-muxHeader:])
+	if err != nil {
+		s.widen(uint32(n))
+	}
+	return err
+}
