@@ -26,13 +26,14 @@ const (
 type gather struct {
 	net.Conn
 	mu       sync.Mutex
-	change   *sync.Cond // anything below changed
-	waiting  *[]byte    // the next write; nil when there is none; guarded by mu
-	flushing bool       // a goroutine writes; guarded by mu
-	err      error      // of the connection, or closed; guarded by mu
-	deadline time.Time  // of Writes that wait; guarded by mu
-	closed   bool       // guarded by mu
-	until    time.Time  // the deadline of c's writes; guarded by mu
+	change   *sync.Cond  // anything below changed
+	waiting  *[]byte     // the next write; nil when there is none; guarded by mu
+	flushing bool        // a goroutine writes; guarded by mu
+	err      error       // of the connection, or closed; guarded by mu
+	deadline time.Time   // of Writes that wait; guarded by mu
+	alarm    *time.Timer // wakes them then; guarded by mu
+	closed   bool        // guarded by mu
+	until    time.Time   // the deadline of c's writes; guarded by mu
 }
 
 func newGather(c net.Conn) *gather {
@@ -82,14 +83,7 @@ func (g *gather) roomLocked() error {
 		case g.waiting == nil || len(*g.waiting) < gatherSize:
 			return nil
 		}
-		var t *time.Timer
-		if !g.deadline.IsZero() {
-			t = time.AfterFunc(time.Until(g.deadline), g.wake)
-		}
 		g.change.Wait()
-		if t != nil {
-			t.Stop()
-		}
 	}
 }
 
@@ -152,6 +146,16 @@ func (g *gather) SetWriteDeadline(t time.Time) error {
 	defer g.mu.Unlock()
 	g.deadline = t
 	g.change.Broadcast()
+	switch {
+	case t.IsZero() || g.closed:
+		if g.alarm != nil {
+			g.alarm.Stop()
+		}
+	case g.alarm == nil:
+		g.alarm = time.AfterFunc(time.Until(t), g.wake)
+	default:
+		g.alarm.Reset(time.Until(t))
+	}
 	return nil
 }
 
@@ -166,6 +170,9 @@ func (g *gather) Close() error {
 	g.mu.Lock()
 	if !g.closed {
 		g.closed = true
+		if g.alarm != nil {
+			g.alarm.Stop()
+		}
 		g.Conn.SetWriteDeadline(time.Now().Add(gatherClose))
 		g.change.Broadcast()
 	}
