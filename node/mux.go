@@ -167,29 +167,31 @@ func (m *muxConn) AcceptStream() (network.MuxedStream, error) {
 	}
 }
 
-// await waits until ready, which is called with the lock held, once more than
-// it is false.
+// await waits until ready, which is called with the lock held, and not again
+// once it is true.
 func (m *muxConn) await(ctx context.Context, ready func() bool) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.err != nil || ready() {
-		return m.err
-	}
-	defer context.AfterFunc(ctx, func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.room.Broadcast()
-	})()
-	for m.err == nil && ctx.Err() == nil && !ready() {
+	var stop func() bool
+	for {
+		switch {
+		case m.err != nil:
+			return m.err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case ready():
+			return nil
+		}
+		if stop == nil {
+			stop = context.AfterFunc(ctx, func() {
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				m.room.Broadcast()
+			})
+			defer stop()
+		}
 		m.room.Wait()
 	}
-	if m.err != nil {
-		return m.err
-	}
-	return ctx.Err()
 }
 
 // end ends the connection and all its streams, once.
