@@ -28,6 +28,17 @@ func newOpenWorld(t *testing.T, snap int) *world {
 	return w
 }
 
+// openRelays is relays of which it is known that they can be dialled; all later
+// nodes find out for themselves.
+func (w *world) openRelays(n int) []*child {
+	w.t.Helper()
+	before := w.flags
+	w.flags = append(before[:len(before):len(before)], "--reachability", "public")
+	all := w.relays(n)
+	w.flags = append(before[:len(before):len(before)], w.flags[len(before)+2:]...)
+	return all
+}
+
 // behindNAT makes the namespace of a node behind a router of its own, which
 // masquerades: the hub sees the router's address alone.
 func (w *world) behindNAT(name string) {
@@ -69,11 +80,7 @@ func TestBothEndsBehindNAT(t *testing.T) {
 	w.behindNAT("reader")
 	w.behindNAT("masked")
 	w.wall("walled") // a public address, and a firewall
-	auto := w.flags
-	w.flags = append(w.flags[:len(w.flags):len(w.flags)], "--reachability", "public")
-	w.relays(worldRelays - 1)
-	boot := w.flags[len(w.flags)-2:] // the last that relays added
-	w.flags = append(auto[:len(auto):len(auto)], boot...)
+	w.openRelays(worldRelays - 1)
 
 	start := time.Now()
 	open, walled := w.start("open", false), w.start("walled", false)

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -96,17 +97,8 @@ func TestRouterForwardsAPort(t *testing.T) {
 	w.behindNAT("asker")
 	w.behindNAT("silent")
 	askedBy, askedBySilent := w.portMapper("asker"), w.portMapper("silent")
-	auto := w.flags
-	w.flags = append(w.flags[:len(w.flags):len(w.flags)], "--reachability", "public")
-	w.relays(6)
-	boot := w.flags[len(w.flags)-2:]
-	var flags []string
-	for _, f := range auto {
-		if f != "--no-upnp" {
-			flags = append(flags, f)
-		}
-	}
-	w.flags = append(flags, boot...)
+	w.openRelays(6)
+	w.flags = slices.DeleteFunc(w.flags, func(f string) bool { return f == "--no-upnp" })
 	start := time.Now()
 	asker := w.start("asker", false)
 	silent := w.start("silent", false, "--no-upnp")

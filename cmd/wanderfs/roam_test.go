@@ -83,12 +83,8 @@ func TestRoaming(t *testing.T) {
 	w := newOpenWorld(t, 64)
 	w.roams("roamer")
 	w.goHome("roamer")
-	auto := w.flags
-	w.flags = append(w.flags[:len(w.flags):len(w.flags)], "--reachability", "public")
-	w.relays(worldRelays - 1)
-	boot := w.flags[len(w.flags)-2:]
-	other := w.drive("other", "--up-limit", "2MiB")
-	w.flags = append(auto[:len(auto):len(auto)], boot...)
+	w.openRelays(worldRelays - 1)
+	other := w.drive("other", "--reachability", "public", "--up-limit", "2MiB")
 	start := time.Now()
 	roamer := w.start("roamer", true)
 	is := func(want string) control.Status {
@@ -139,10 +135,7 @@ func TestRoaming(t *testing.T) {
 func TestFirewallCloses(t *testing.T) {
 	const relays = 7
 	w := newOpenWorld(t, 64)
-	auto := w.flags
-	w.flags = append(w.flags[:len(w.flags):len(w.flags)], "--reachability", "public")
-	first := w.relays(relays)[0]
-	w.flags = append(auto[:len(auto):len(auto)], w.flags[len(w.flags)-2:]...)
+	first := w.openRelays(relays)[0]
 	w.program = buildHurried
 	node := w.start("node", false)
 	start := time.Now()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -137,19 +138,9 @@ func TestRouterDaemon(t *testing.T) {
 		w.daemon(name, by.upnp, by.natpmp)
 	}
 	said := w.eavesdrop("silent")
-	auto := w.flags
-	w.flags = append(w.flags[:len(w.flags):len(w.flags)], "--reachability", "public")
-	w.relays(6)
-	boot := w.flags[len(w.flags)-2:]
-	var flags []string
-	for _, f := range auto {
-		if f != "--no-upnp" && f != "info" {
-			flags = append(flags, f)
-		} else if f == "info" {
-			flags = append(flags, "debug")
-		}
-	}
-	w.flags = append(flags, boot...)
+	w.openRelays(6)
+	w.flags = slices.DeleteFunc(w.flags, func(f string) bool { return f == "--no-upnp" })
+	w.flags[slices.Index(w.flags, "info")] = "debug"
 	start := time.Now()
 	silent := w.start("silent", false, "--no-upnp")
 	var askers []*child
