@@ -67,9 +67,35 @@ func (l *Link) write(b []byte) (int, error) {
 	return l.out.write(b, func(copied []byte) { l.net.saw(l.self, l.peer, copied) })
 }
 
-// Close lets what was written arrive and ends the link.
-func (l *Link) Close() error {
+// End is how a link ends.
+type End int
+
+// The ways: between two frames, what was written arriving first; at once; with
+// the connection that it is on.
+const (
+	Closed End = iota
+	Reset
+	Broken
+)
+
+func (n *Net) ended(from, to wire.NodeID, how End) {
+	if n.cfg.Ended != nil {
+		n.cfg.Ended(from, to, how)
+	}
+}
+
+// say tells once that this side ended the link.
+func (l *Link) say(how End) {
+	if l.over.Err() == nil {
+		l.net.ended(l.self, l.peer, how)
+	}
 	l.end()
+}
+
+// Close lets what was written arrive and ends the link. What the other side
+// writes from then on goes nowhere, and it is not told of that.
+func (l *Link) Close() error {
+	l.say(Closed)
 	l.leave()
 	l.out.closeWrite()
 	l.in.closeRead(io.ErrClosedPipe)
@@ -78,11 +104,16 @@ func (l *Link) Close() error {
 
 // Reset ends the link at once, both ways.
 func (l *Link) Reset() error {
+	l.say(Reset)
+	l.fail()
+	return nil
+}
+
+func (l *Link) fail() {
 	l.end()
 	l.leave()
 	l.out.fail(errReset)
 	l.in.fail(errReset)
-	return nil
 }
 
 // SetReadDeadline is as net.Conn's.
@@ -234,13 +265,17 @@ func (p *pipe) write(b []byte, seen func([]byte)) (int, error) {
 	switch {
 	case p.err != nil:
 		return 0, p.err
-	case p.rerr != nil, p.ended:
+	case p.ended:
 		return 0, io.ErrClosedPipe
 	case p.wdl.over:
 		return 0, os.ErrDeadlineExceeded
 	}
 	c := append((*segs.Get().(*[]byte))[:0], b...)
 	seen(c)
+	if p.rerr != nil {
+		segs.Put(&c)
+		return len(b), nil
+	}
 	var at time.Time
 	if p.line != nil {
 		at = p.line.send(len(b), p.cfg)

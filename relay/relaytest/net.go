@@ -36,6 +36,7 @@ type Config struct {
 	Far     func(i int) relay.Far                // who answers at relay i; nil: nobody
 	Tamper  func(from, to wire.NodeID, b []byte) // may change what is written; called under a lock of its link
 	Shares  func(i int) *relay.Shares            // what relay i may send; nil: no bound
+	Ended   func(from, to wire.NodeID, how End)  // hears of the end of each link, from both sides; called under no lock
 	Observe bool                                 // record sizes and bytes, see Observer
 }
 
@@ -151,9 +152,26 @@ func (n *Net) Kill(i int) {
 	ls := n.ofLocked(n.nodes[i].desc.Node)
 	n.mu.Unlock()
 	for _, l := range ls {
-		l.Reset()
+		l.fail()
 	}
 	n.nodes[i].relay.Close()
+}
+
+// Cut breaks the links between two nodes, as the loss of their connection does.
+func (n *Net) Cut(a, b wire.NodeID) {
+	n.mu.Lock()
+	var ls []*Link
+	for l := range n.links {
+		if l.self == a && l.peer == b || l.self == b && l.peer == a {
+			ls = append(ls, l)
+		}
+	}
+	n.mu.Unlock()
+	for _, l := range ls {
+		n.ended(a, b, Broken)
+		n.ended(b, a, Broken)
+		l.fail()
+	}
 }
 
 // Freeze stops all that moves on relay i's links, without closing any; Thaw
