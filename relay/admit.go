@@ -46,7 +46,7 @@ func (r *Relay) admit(l Link) *circuit {
 	nb.from.opening++
 	r.counted++
 	r.opening++
-	c.prev = stream{Link: l, idle: r.limits.Idle, stall: r.limits.Stall, pool: &r.pool, reads: &c.fromPrev, writes: &c.toPrev}
+	c.prev = stream{Link: l, idle: r.patience(r.limits.Idle), stall: r.patience(r.limits.Stall), pool: &r.pool, reads: &c.fromPrev, writes: &c.toPrev}
 	c.ctx, c.cancel = context.WithCancel(r.ctx)
 	r.circuits[c] = struct{}{}
 	r.wg.Add(1)

@@ -57,7 +57,8 @@ type Builder struct {
 	MaxEffort   int           // bits of work that a gateway may ask for a Join, 26: seconds of one core; more is a refusal, and so is any with -1
 	Now         func() time.Time
 
-	plain bool // tests only, see Config
+	plain emptiness // tests only, as what follows; see Config
+	leaky leaks
 }
 
 func (b *Builder) withDefaults() *Builder {
@@ -126,7 +127,7 @@ func (p *Path) build(ctx context.Context, hops []wire.Descriptor) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("dial: %w", err)
 	}
-	p.link = stream{Link: l, stall: 10 * p.b.Dead}
+	p.link = stream{Link: l, stall: patience(Limits{}.WithDefaults().Stall)} // as relays: who takes nothing is to see no difference
 	if l.Peer() != hops[0].Node {
 		return 0, errors.New("dial: another node answered")
 	}
@@ -157,9 +158,7 @@ func (p *Path) build(ctx context.Context, hops []wire.Descriptor) (int, error) {
 	}
 	for _, k := range keys {
 		l := newLayer(&k.Forward)
-		if p.b.plain {
-			l.fill = noFill{}
-		}
+		l.empty(p.b.plain)
 		p.out.hops = append(p.out.hops, l)
 		p.in.hops = append(p.in.hops, newLayer(&k.Backward))
 	}

@@ -39,6 +39,7 @@ type circuit struct {
 	fromNext       moving      // the same of next
 	far            *farEnd     // used by run; set once
 	turn           atomic.Bool // fwd has turned, bwd is to follow
+	sip            sip         // used by run
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -72,10 +73,11 @@ func (c *circuit) run() error {
 		}
 		if turned {
 			c.turn.Store(true) // before the next relay can see the frame
+			c.r.cfg.sees(c.nb.id, "forward keys", c.fwd.n-1)
 		}
 		if middle {
 			c.fwd.filler(f.b[wire.FrameSize:wire.FrameSize+wire.TagSize], c.fwd.n-1)
-			err = c.next.writeFrame(f, wire.TagSize)
+			err = c.onward(f)
 			f.free()
 			c.r.bytes.Add(wire.RecordSize)
 		} else {
@@ -148,12 +150,14 @@ func (c *circuit) sealBack(f *frame) error {
 	}
 	if c.turn.CompareAndSwap(true, false) {
 		c.bwd.turn()
+		c.r.cfg.sees(c.nb.id, "backward keys", c.bwd.n)
 	}
 	return c.bwd.seal(f.b[:], 0)
 }
 
-// end ends the circuit both ways and everything that hangs on it. A clean end
-// of the stream lets what was sent before arrive.
+// end ends the circuit both ways and everything that hangs on it. However one
+// side ended, the other is reset: if the way in which a link ends went on to the
+// next, it would tell what happened elsewhere. SPEC.md §6.5
 func (c *circuit) end(err error) {
 	c.mu.Lock()
 	if c.over {
@@ -165,11 +169,11 @@ func (c *circuit) end(err error) {
 	c.mu.Unlock()
 	c.cancel()
 	for _, l := range links {
-		if err == io.EOF {
+		if c.r.cfg.leaky.ends && err == io.EOF {
 			l.Close()
-		} else {
-			l.Reset()
+			continue
 		}
+		l.Reset()
 	}
 	if far != nil {
 		far.close()

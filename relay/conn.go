@@ -311,6 +311,7 @@ func (c *Conn) Close() error {
 
 // abort tells the other side that the stream is gone.
 func (c *Conn) abort() error {
+	c.p.spoken.Store(true)
 	if err := c.p.send(wire.CmdReset, c.id, []byte{byte(wire.ReasonCancelled)}); err != nil {
 		return fmt.Errorf("reset stream: %w", err)
 	}

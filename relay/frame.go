@@ -72,7 +72,8 @@ type stream struct {
 	reads       *moving // nil: nobody looks
 	writes      *moving // the same
 	rset, wset  time.Time
-	head        [wire.TagSize]byte
+	had         int // bytes of head that are there
+	head        [sips]byte
 }
 
 // count lets what the link holds unread count in the pool.
@@ -91,14 +92,15 @@ func (s *stream) readFrame(off int) (*frame, error) {
 			s.SetReadDeadline(now.Add(s.idle))
 		}
 	}
-	if l, ok := s.Link.(FrameLink); ok {
+	if l, ok := s.Link.(FrameLink); ok && s.had == 0 {
 		if b, err := l.ReadFrame(); b != nil || err != nil {
 			return s.take(b, off), err
 		}
 	}
-	if _, err := io.ReadFull(s.Link, s.head[:]); err != nil {
+	if _, err := io.ReadFull(s.Link, s.head[s.had:]); err != nil {
 		return nil, err
 	}
+	s.had = 0
 	f := s.pool.get()
 	copy(f.b[off:], s.head[:])
 	if s.reads != nil {

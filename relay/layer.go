@@ -28,6 +28,7 @@ type layer struct {
 	epoch
 	n     uint64 // frames so far, all epochs
 	turns int    // epochs that are over
+	plain emptiness
 	nonce [12]byte
 	in    [16]byte // scratch: arguments of interface calls must not escape
 	out   [16]byte
@@ -72,6 +73,9 @@ func newGCM(key *[32]byte) (cipher.Block, cipher.AEAD) {
 func (l *layer) turn() {
 	l.epoch = newEpoch(&l.next, l.n)
 	l.turns++
+	if l.plain.later {
+		l.fill = noFill{}
+	}
 }
 
 // step gets ready for the next frame.
@@ -140,6 +144,17 @@ func (l *layer) filler(dst []byte, n uint64) {
 	binary.BigEndian.PutUint64(l.in[8:], n)
 	l.fill.Encrypt(l.out[:], l.in[:])
 	copy(dst[:16], l.out[:])
+}
+
+// emptiness tells where filler is left out, in tests.
+type emptiness struct{ first, later bool } // the first epoch; those after it
+
+// empty leaves filler out.
+func (l *layer) empty(e emptiness) {
+	l.plain = e
+	if e.first {
+		l.fill = noFill{}
+	}
 }
 
 // noFill is a filler generator that gives zeros.

@@ -219,23 +219,27 @@ func (p *Path) pings() {
 	}
 }
 
+// expect awaits the answer to a PING with the token that it gives; forget is
+// to be called in the end.
+func (l *life) expect(dead time.Duration) (answer chan struct{}, token [8]byte, patience time.Duration, forget func()) {
+	c := make(chan struct{})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.n++
+	binary.BigEndian.PutUint64(token[:], l.n)
+	l.waits[token] = c
+	return c, token, l.patience(dead), func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.waits, token)
+	}
+}
+
 // Ping waits for a sign of life of the far end, and ends the path if none
 // comes before Builder.Dead has passed (longer on slow paths) or ctx ends.
 func (p *Path) Ping(ctx context.Context) error {
-	c := make(chan struct{})
-	l := &p.life
-	l.mu.Lock()
-	l.n++
-	var token [8]byte
-	binary.BigEndian.PutUint64(token[:], l.n)
-	l.waits[token] = c
-	patience := l.patience(p.b.Dead)
-	l.mu.Unlock()
-	defer func() {
-		l.mu.Lock()
-		delete(l.waits, token)
-		l.mu.Unlock()
-	}()
+	c, token, patience, forget := p.life.expect(p.b.Dead)
+	defer forget()
 	if err := p.send(wire.CmdPing, 0, token[:]); err != nil {
 		return fmt.Errorf("ping: %w", err)
 	}
@@ -251,5 +255,25 @@ func (p *Path) Ping(ctx context.Context) error {
 	case <-t.C:
 		p.end(ErrDead)
 		return ErrDead
+	}
+}
+
+// flush waits until the far end has all that streams wrote: a PONG comes when
+// what was before the PING has been dealt with.
+func (p *Path) flush() {
+	if !p.spoken.Load() {
+		return
+	}
+	c, token, patience, forget := p.life.expect(p.b.Dead)
+	defer forget()
+	if !p.spawn(func() { p.send(wire.CmdPing, 0, token[:]) }) {
+		return
+	}
+	t := time.NewTimer(min(patience, closeWait))
+	defer t.Stop()
+	select {
+	case <-c:
+	case <-p.Done():
+	case <-t.C:
 	}
 }

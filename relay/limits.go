@@ -38,7 +38,7 @@ type Limits struct {
 	SetUp       time.Duration // from the end of the dial to the next relay's reply, at most and no less than three quarters of it; half of that to dial it and be taken; 10 s
 	Turn        time.Duration // how old a circuit's keys are at least when its builder may change them; 1 min
 
-	// How long.
+	// How long, at most and no less than three quarters of it: drawn for each circuit.
 	Idle  time.Duration // without a frame from the builder's side; 60 s
 	Stall time.Duration // a write to a neighbour without progress; 20 s
 

@@ -166,6 +166,7 @@ func (l *Listener) greet(c *Conn) error {
 	c.keys(k.ToReader, k.ToSession)
 	k = wire.StreamKeys{}
 	c.allow()
+	l.p.spoken.Store(true)
 	if err := l.p.send(wire.CmdOpened, c.id, out[:]); err != nil {
 		return err
 	}

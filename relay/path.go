@@ -47,6 +47,7 @@ type Path struct {
 	nOut     atomic.Uint64
 	refusing atomic.Int32 // goroutines of refuse
 	arrived  atomic.Int64 // cells of its streams that wait to be read
+	spoken   atomic.Bool  // a stream has written
 }
 
 // receiver is a stream of a path as the reading goroutine sees it.
@@ -260,6 +261,7 @@ func (p *Path) spawn(fn func()) bool {
 func (p *Path) refuse(id uint32) {
 	if p.refusing.Add(1) > 16 || !p.spawn(func() {
 		defer p.refusing.Add(-1)
+		p.spoken.Store(true)
 		p.send(wire.CmdReset, id, []byte{byte(wire.ReasonRefused)})
 	}) {
 		p.refusing.Add(-1)
@@ -305,10 +307,7 @@ func (p *Path) remove(id uint32, s receiver, late int) {
 }
 
 // end ends the path and everything on it, once.
-func (p *Path) end(err error) { p.stop(err, false) }
-
-// stop is end; a gentle one lets what was written arrive.
-func (p *Path) stop(err error, gentle bool) {
+func (p *Path) end(err error) {
 	p.mu.Lock()
 	if p.ctx.Err() != nil {
 		p.mu.Unlock()
@@ -318,7 +317,7 @@ func (p *Path) stop(err error, gentle bool) {
 	streams, hear := p.streams, p.hear
 	p.streams = nil
 	p.mu.Unlock()
-	if gentle {
+	if p.b.leaky.ends && err == ErrClosed {
 		p.link.Close()
 	} else {
 		p.link.Reset()
@@ -346,23 +345,17 @@ func (p *Path) Err() error {
 	return fmt.Errorf("path is over: %w", err)
 }
 
-// closeWait is how long Close lets a frame that is being written go out.
-const closeWait = 500 * time.Millisecond // ours; any value works
+// closeWait is how long Close waits at most for the far end to have what was
+// written.
+const closeWait = 5 * time.Second // ours; any value works
 
 // Close ends the path and all its streams, waits for its goroutines and
-// erases its keys. What was written before still arrives, unless the first
-// relay takes nothing. It may be called twice.
+// erases its keys. What streams wrote before still arrives, if the path carries
+// it in the time that a sign of life may take: resets drop what is on its way.
+// It may be called twice.
 func (p *Path) Close() error {
-	t := time.NewTimer(closeWait)
-	defer t.Stop()
-	select {
-	case p.writing <- struct{}{}:
-		p.stop(ErrClosed, true)
-		<-p.writing
-	case <-p.ctx.Done():
-	case <-t.C:
-		p.stop(ErrClosed, false)
-	}
+	p.flush()
+	p.end(ErrClosed)
 	<-p.freed
 	return nil
 }

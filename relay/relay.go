@@ -27,7 +27,24 @@ type Config struct {
 	Log         *slog.Logger     // nil is silence
 	Now         func() time.Time // for records' times; time.Now
 
-	plain bool // tests only: filler is zeros, to see what it hides
+	// Tests only: what would show without what hides it, and what a relay sees.
+	plain emptiness // filler is zeros
+	leaky leaks
+	watch func(from wire.NodeID, what string, frame uint64)
+}
+
+// leaks are things that the protocol does not do, so that tests see what would
+// show if it did.
+type leaks struct {
+	ends  bool // the way in which a link ended goes on to the next
+	times bool // patience is the same for all
+	deaf  bool // a relay whose next takes nothing does not look after the one before
+}
+
+func (c *Config) sees(from wire.NodeID, what string, frame uint64) {
+	if c.watch != nil {
+		c.watch(from, what, frame)
+	}
 }
 
 // Stats are sums that name nobody.

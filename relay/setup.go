@@ -32,9 +32,7 @@ func (c *circuit) setUp() (middle bool, err error) {
 	}
 	c.hash = s.Keys.Hash
 	c.fwd, c.bwd = newLayer(&s.Keys.Forward), newLayer(&s.Keys.Backward)
-	if c.r.cfg.plain {
-		c.fwd.fill = noFill{}
-	}
+	c.fwd.empty(c.r.cfg.plain)
 	s.Keys = wire.HopKeys{}
 	status := wire.StatusOK
 	var l Link
@@ -54,7 +52,7 @@ func (c *circuit) setUp() (middle bool, err error) {
 	if _, err := c.prev.Write(b); err != nil || l == nil {
 		return false, err
 	}
-	c.next = stream{Link: l, stall: c.r.limits.Stall, pool: &c.r.pool, reads: &c.fromNext, writes: &c.toNext}
+	c.next = stream{Link: l, stall: c.r.patience(c.r.limits.Stall), pool: &c.r.pool, reads: &c.fromNext, writes: &c.toNext}
 	c.next.count()
 	c.wg.Go(c.back)
 	return true, nil
@@ -114,6 +112,16 @@ func (c *circuit) heed() (stop func() error) {
 // same hop. SPEC.md §6.3
 func patience(most time.Duration) time.Duration {
 	return most - rand.N(most/4+1)
+}
+
+// patience is how long this circuit's neighbours may be idle, or take nothing.
+// It is drawn for each: when one behind or before goes silent, each relay that
+// notices it is as likely to be the first to end the circuit. SPEC.md §6.5
+func (r *Relay) patience(most time.Duration) time.Duration {
+	if r.cfg.leaky.times || most <= 0 {
+		return most
+	}
+	return patience(most)
 }
 
 // goOn dials the next relay, and carries the packet there and the reply back.

@@ -74,6 +74,7 @@ func (c *Conn) put(f *frame, cmd wire.Command, kind byte, n int) error {
 	wire.Header{Cmd: cmd, Len: len(data), Stream: c.id}.Put(f.cell(off))
 	f.pad(off, len(data))
 	c.p.life.active()
+	c.p.spoken.Store(true)
 	c.sent = time.Now()
 	return c.p.sendFrame(f)
 }
