@@ -15,6 +15,7 @@ type announcer struct {
 	network string
 	pool    *pool
 	setup   *publishing
+	put     func(context.Context, []index.Record) error // into the index
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -24,6 +25,7 @@ type announcer struct {
 
 func newAnnouncer(network string, pl *pool, setup *publishing, kick chan struct{}) *announcer {
 	a := &announcer{network: network, pool: pl, setup: setup, kick: kick}
+	a.put = a.putAlone
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	return a
 }
@@ -35,8 +37,8 @@ func (a *announcer) Close() error {
 	return nil
 }
 
-// put puts records over a path that serves for nothing else.
-func (a *announcer) put(ctx context.Context, recs []index.Record) error {
+// putAlone puts records over a path that serves for nothing else.
+func (a *announcer) putAlone(ctx context.Context, recs []index.Record) error {
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
 	own, err := a.pool.take(ctx)

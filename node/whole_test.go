@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -29,7 +30,8 @@ type whole struct {
 	net     *relaytest.Net
 	index   map[wire.NodeID]int
 	book    *blocks
-	pub     *session
+	pub     *session // that all publishing begins with
+	source  func() (wire.Source, bool)
 	pubs    *paths
 	find    *finder
 	fetch   *fetch.Fetcher
@@ -76,19 +78,10 @@ func (b *blocks) Block(_ context.Context, r chunk.Ref) ([]byte, error) {
 // newWhole starts both ends and waits until the session listens at n gateways.
 func newWhole(t *testing.T, cfg relaytest.Config, content *blocks, gateways int, fcfg fetch.Config) *whole {
 	t.Helper()
-	n, err := relaytest.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &whole{t: t, net: n, index: make(map[wire.NodeID]int), book: content, told: make(map[wire.NodeID]bool)}
-	for i := range cfg.Relays {
-		w.index[n.Hops(i)[0].Node] = i
-	}
-	w.closers = append(w.closers, func() { n.Close() })
-	w.pubs = w.user(cfg.Relays)
+	w := startWhole(t, cfg, content)
 	server := &fetch.Server{Blocks: content}
-	setup := &publishing{paths: w.pubs, view: w.pubs.view, shares: relay.NewShares(0, true), hops: 2, life: 2 * time.Hour}
-	w.pub, err = newSession(setup, func(ctx context.Context, c *relay.Conn, leave <-chan struct{}) {
+	var err error
+	w.pub, err = newSession(w.publishing(0, steady), func(ctx context.Context, c *relay.Conn, leave <-chan struct{}) {
 		_ = server.ServeUntil(ctx, c, c.First(), leave)
 		c.Close()
 	})
@@ -99,19 +92,87 @@ func newWhole(t *testing.T, cfg relaytest.Config, content *blocks, gateways int,
 	for w.pub.ready() < gateways {
 		time.Sleep(100 * time.Millisecond)
 	}
-	reading := w.user(cfg.Relays)
+	w.source = func() (wire.Source, bool) { return w.pub.source(relaytest.Name) }
+	w.read(steady, fcfg)
+	return w
+}
+
+// steady is a mean life of sessions that no test outlives.
+const steady = 2 * time.Hour
+
+// startWhole starts the relays.
+func startWhole(t *testing.T, cfg relaytest.Config, content *blocks) *whole {
+	t.Helper()
+	n, err := relaytest.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &whole{t: t, net: n, index: make(map[wire.NodeID]int), book: content, told: make(map[wire.NodeID]bool)}
+	for i := range cfg.Relays {
+		w.index[n.Hops(i)[0].Node] = i
+	}
+	w.closers = append(w.closers, func() { n.Close() })
+	w.pubs = w.user(cfg.Relays)
+	return w
+}
+
+// publishing gives what the publisher's sessions share. A node of his sends up
+// bytes a second; 0: no limit.
+func (w *whole) publishing(up int64, life time.Duration) *publishing {
+	w.pubs.builder.Network = budgeted{w.pubs.builder.Network}
+	return &publishing{paths: w.pubs, view: w.pubs.view, shares: relay.NewShares(up, true), hops: 2, life: life}
+}
+
+// read starts the reader, whose sessions have a mean life.
+func (w *whole) read(life time.Duration, fcfg fetch.Config) {
+	reading := w.user(len(w.index))
 	w.line.Network = reading.builder.Network
 	reading.builder.Network = &w.line
 	w.find = &finder{
 		network: relaytest.Name, paths: reading, policy: addrPolicy{lab: true}, hops: 3,
-		own: newReadSessions(reading, newLegBook(reading.legSource(3, addrPolicy{lab: true})), 2*time.Hour),
+		own: newReadSessions(reading, newLegBook(reading.legSource(3, addrPolicy{lab: true})), life),
 	}
 	w.closers = append(w.closers, func() { w.find.own.Close() })
 	fcfg.Finder = w
 	w.fetch = fetch.New(fcfg)
 	w.closers = append(w.closers, func() { w.fetch.Close() })
-	return w
 }
+
+// budgeted is a Network on which what a session sends stays within its budget,
+// as ownNetwork has it.
+type budgeted struct{ relay.Network }
+
+// Dial implements relay.Network.
+func (n budgeted) Dial(ctx context.Context, d wire.Descriptor) (relay.Link, error) {
+	l, err := n.Network.Dial(ctx, d)
+	up, _ := ctx.Value(budgetKey{}).(*relay.Budget)
+	if err != nil || up == nil {
+		return l, err
+	}
+	over, end := context.WithCancel(context.Background())
+	return &budgetLink{l, up, over, end}, nil
+}
+
+type budgetLink struct {
+	relay.Link
+	up   *relay.Budget
+	over context.Context
+	end  context.CancelFunc // of over
+}
+
+// Write implements relay.Link.
+func (l *budgetLink) Write(p []byte) (int, error) {
+	if err := l.up.Wait(l.over, len(p)); err != nil {
+		return 0, net.ErrClosed
+	}
+	return l.Link.Write(p)
+}
+
+// Close implements relay.Link.
+func (l *budgetLink) Close() error { l.end(); return l.Link.Close() }
+
+// Reset implements relay.Link.
+func (l *budgetLink) Reset() error { l.end(); return l.Link.Reset() }
 
 // user gives the paths of somebody who has met all relays.
 func (w *whole) user(relays int) *paths {
@@ -132,7 +193,7 @@ func (w *whole) user(relays int) *paths {
 
 // Find implements fetch.Finder: what the index would give.
 func (w *whole) Find(_ context.Context, root chunk.Ref) ([]fetch.Route, error) {
-	src, ok := w.pub.source(relaytest.Name)
+	src, ok := w.source()
 	if !ok {
 		return nil, nil
 	}
