@@ -7,6 +7,10 @@ import (
 	"wanderfs/relay"
 )
 
+// poured is what each reader of a wave gets, in bytes: twice what he takes
+// without reading, so that some of it lies on the way wherever there is room.
+const poured = 512 << 10
+
 // pouring is what a publisher sends to those who joined its sessions.
 type pouring struct {
 	gates  [3]chan struct{} // by wave; closed when it is poured
@@ -65,15 +69,16 @@ func (p *pouring) serve(l *relay.Listener, wave int) {
 		go func() {
 			defer c.Close()
 			<-p.gates[wave]
-			for {
+			for sent := 0; wave == 0 || sent < poured; {
 				n, err := c.Write(b)
-				if wave > 0 {
-					p.poured.Add(int64(n))
-				}
 				if err != nil {
 					return
 				}
+				if sent += n; wave > 0 {
+					p.poured.Add(int64(n))
+				}
 			}
+			c.Read(b) // until he has gone
 		}()
 	}
 }
