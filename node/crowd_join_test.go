@@ -38,8 +38,8 @@ func (u *users) startJoins(ctx context.Context, q crowdAsk) (*flooding, error) {
 		return nil, err
 	}
 	f := newFlooding()
+	paths := make([][]*relay.Path, len(u.hosts)) // all before the flood begins
 	for i := range u.hosts {
-		var paths []*relay.Path
 		for range q.At {
 			b := u.builder(i)
 			b.MaxEffort = -1
@@ -48,9 +48,11 @@ func (u *users) startJoins(ctx context.Context, q crowdAsk) (*flooding, error) {
 				f.end()
 				return nil, err
 			}
-			paths = append(paths, p)
+			paths[i] = append(paths[i], p)
 			f.after = append(f.after, func() { p.Close() })
 		}
+	}
+	for _, paths := range paths {
 		var next atomic.Int64
 		f.each(q.Rate, q.At*joinsAtOnce, func() {
 			p := paths[next.Add(1)%int64(len(paths))]

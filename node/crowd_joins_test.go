@@ -18,9 +18,12 @@ func TestFloodOfJoins(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	joins, tries, asks, pause := 5., 1, 4, 250*time.Millisecond // small, so that two busy cores can play the flooder too
+	// A tenth of the default: each JOIN costs who floods as much as a set-up, and
+	// two cores play him, too.
+	const joins, asks, pause = 5., 4, 250 * time.Millisecond
+	tries := 1
 	if *crowdRates {
-		joins, tries, asks, pause = 50, 3, 20, 40*time.Millisecond // as by default
+		tries = 3
 	}
 	limits := patient(relay.Limits{Joins: rate.Limit(joins)})
 	gateway := startCrowd(t, crowdSetup{Role: crowdNode, Limits: limits})
