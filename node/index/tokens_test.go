@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/text/unicode/norm"
 	"pgregory.net/rapid"
 )
 
@@ -124,6 +125,9 @@ func agree1(t failer, s string) {
 	if len(all) == 0 != (len(queryTokens(s)) == 0) {
 		t.Errorf("name %q: published under %d words, asked for by %d", s, len(all), len(queryTokens(s)))
 	}
+	if strings.ContainsRune(norm.NFD.String(s), '\u0345') {
+		return // iota subscript, which goes as accents do; among capitals it is a letter
+	}
 	for _, spelt := range []string{strings.ToUpper(s), fold(s)} {
 		if strings.EqualFold(spelt, s) && !slices.Equal(Tokens(fold(spelt)), all) {
 			t.Errorf("spelling %q and %q of a name have different words", spelt, s)
@@ -136,7 +140,7 @@ func TestTokensProperties(t *testing.T) {
 }
 
 func FuzzTokens(f *testing.F) {
-	for _, s := range []string{"l'Opéra", "東京 tower", "\xff", "ΐ\u0301", "İ", "ﷺ", "ｶﾞ", "e\u034f\u0301", "ภาษาไทย", "צה\"ל", "a\u0300\u0300b"} {
+	for _, s := range []string{"l'Opéra", "東京 tower", "\xff", "ΐ\u0301", "İ", "ﷺ", "ｶﾞ", "e\u034f\u0301", "ภาษาไทย", "צה\"ל", "a\u0300\u0300b", "A\u0345"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
