@@ -66,8 +66,9 @@ func (m *muxConn) put(b []byte) error {
 	return err
 }
 
-// write writes a message with data, in whose first bytes the header goes.
-func (m *muxConn) write(s *muxStream, b []byte) error {
+// write writes a message with data: b, in whose first bytes the header goes, or
+// a copy of p. The copy is made when its turn has come: many may wait.
+func (m *muxConn) write(s *muxStream, b, p []byte) error {
 	select {
 	case m.writing <- struct{}{}:
 	default:
@@ -81,6 +82,16 @@ func (m *muxConn) write(s *muxStream, b []byte) error {
 	}
 	err := m.flush()
 	if err == nil {
+		// Its end may have been in the queue; one that comes now goes behind b.
+		if err := s.silent(); err != nil {
+			<-m.writing
+			return err
+		}
+		if b == nil {
+			copied := gatherBuffers.Get().(*[]byte)
+			defer gatherBuffers.Put(copied)
+			b = append(append(*copied, make([]byte, muxHeader)...), p...)
+		}
 		muxHead{muxData, 0, s.id, uint32(len(b) - muxHeader)}.append(b[:0])
 		err = m.put(b)
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"io"
 	"sync"
 	"time"
 
@@ -34,6 +35,7 @@ type muxStream struct {
 	mute    bool       // closed for writing here
 	window  uint32     // bytes that may be sent
 	waiting int        // Writes that wait for it
+	need    int        // what the least of them wants, or less; used while some wait
 
 	segs   []segment
 	pos    int        // read of the first one
@@ -68,6 +70,16 @@ func (s *muxStream) lose(err error) bool {
 	s.rdl.end()
 	s.wdl.end()
 	return true
+}
+
+// silent tells why nothing may be written, if so.
+func (s *muxStream) silent() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mute {
+		return io.ErrClosedPipe
+	}
+	return s.err
 }
 
 // finish notes that the other side writes no more.
@@ -112,7 +124,7 @@ func (s *muxStream) CloseWrite() error {
 	}
 	s.mute = true
 	done := s.ended || s.deaf
-	poke(s.writable)
+	s.wakeLocked()
 	s.mu.Unlock()
 	s.m.control(muxHead{muxWindow, muxFIN, s.id, 0})
 	if done {
@@ -139,9 +151,8 @@ func (s *muxStream) CloseRead() error {
 func (s *muxStream) Close() error {
 	s.CloseRead()
 	err := s.CloseWrite()
+	s.lose(network.ErrReset) // ends a Write that waits behind others
 	s.forget()
-	s.rdl.end()
-	s.wdl.end()
 	return err
 }
 

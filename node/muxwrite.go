@@ -14,19 +14,22 @@ func (s *muxStream) takeWindow(n, most int) (int, error) {
 	defer s.mu.Unlock()
 	for {
 		switch {
+		case s.mute:
+			s.wakeLocked() // the next one who waits
+			return 0, io.ErrClosedPipe
 		case s.err != nil:
 			return 0, s.err
-		case s.mute:
-			return 0, io.ErrClosedPipe
 		case s.wdl.past.Load():
+			s.wakeLocked() // what woke this Write may have been credit
 			return 0, errTimeout
 		case int64(s.window) >= int64(n):
 			took := int(min(int64(most), int64(s.window)))
 			s.window -= uint32(took)
-			if s.window > 0 && s.waiting > 0 {
-				poke(s.writable)
-			}
+			s.wakeLocked()
 			return took, nil
+		}
+		if s.waiting == 0 || n < s.need {
+			s.need = n
 		}
 		s.waiting++
 		s.mu.Unlock()
@@ -40,6 +43,14 @@ func (s *muxStream) takeWindow(n, most int) (int, error) {
 	}
 }
 
+// wakeLocked wakes a Write that waits, if there is one that can go on or is to
+// end.
+func (s *muxStream) wakeLocked() {
+	if s.waiting > 0 && (s.mute || int64(s.window) >= int64(s.need)) {
+		poke(s.writable)
+	}
+}
+
 // widen adds to the window of what may be sent.
 func (s *muxStream) widen(n uint32) error {
 	s.mu.Lock()
@@ -48,7 +59,7 @@ func (s *muxStream) widen(n uint32) error {
 		return errMux
 	}
 	s.window += n
-	poke(s.writable)
+	s.wakeLocked()
 	return nil
 }
 
@@ -59,11 +70,7 @@ func (s *muxStream) Write(p []byte) (n int, err error) {
 		if err != nil {
 			return n, err
 		}
-		b := gatherBuffers.Get().(*[]byte)
-		m := append(append(*b, make([]byte, muxHeader)...), p[:k]...)
-		err = s.m.write(s, m)
-		gatherBuffers.Put(b)
-		if err != nil {
+		if err = s.m.write(s, nil, p[:k]); err != nil {
 			s.widen(uint32(k))
 			return n, err
 		}
@@ -80,7 +87,7 @@ func (s *muxStream) WriteFrame(b []byte) error {
 	if _, err := s.takeWindow(n, n); err != nil {
 		return err
 	}
-	err := s.m.write(s, b[relay.LinkRoom-muxHeader:])
+	err := s.m.write(s, b[relay.LinkRoom-muxHeader:], nil)
 	if err != nil {
 		s.widen(uint32(n))
 	}
