@@ -1,13 +1,17 @@
 package node
 
 import (
+	"errors"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-var errTimeout = os.ErrDeadlineExceeded
+var (
+	errTimeout = os.ErrDeadlineExceeded
+	errStalled = errors.New("multiplexer: the other side does not move") // for long, so the connection ends
+)
 
 // muxDeadline is a moment after which waiting ends. Its zero value is never.
 type muxDeadline struct {

@@ -20,7 +20,7 @@ func (m *muxConn) ping() {
 				}
 			case <-silence.C:
 				if m.heard.Load() == heard {
-					m.end(errTimeout)
+					m.end(errStalled)
 					return
 				}
 				answered = true // it waits behind a lot of data

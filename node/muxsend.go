@@ -1,6 +1,10 @@
 package node
 
-import "time"
+import (
+	"errors"
+	"os"
+	"time"
+)
 
 // control sends a message without data, soon; it does not wait.
 func (m *muxConn) control(h muxHead) {
@@ -63,6 +67,9 @@ func (m *muxConn) put(b []byte) error {
 		m.c.SetWriteDeadline(m.until)
 	}
 	_, err := m.c.Write(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) { // not the deadline of a stream, which may be tried again
+		err = errStalled
+	}
 	return err
 }
 
