@@ -112,6 +112,7 @@ func (m *muxConn) data(s *muxStream, n uint32) error {
 			b.Free()
 			return err
 		}
+		m.heard.Add(1)
 		if n -= uint32(k); s == nil || !s.took(b, k) {
 			b.Free()
 		}
@@ -127,6 +128,9 @@ func (m *muxConn) incoming(id uint32) error {
 	if known || id%2 != m.parity || id == 0 {
 		return errMux
 	}
+	if err := m.patience(); err != nil { // each stream makes us say something
+		return err
+	}
 	s, err := m.newStream(id)
 	if err == nil {
 		select {
@@ -138,7 +142,7 @@ func (m *muxConn) incoming(id uint32) error {
 		}
 	}
 	m.control(muxHead{muxWindow, muxRST, id, 0})
-	return m.patience()
+	return nil
 }
 
 // patience waits while the other side makes us say more than it reads.
