@@ -104,7 +104,7 @@ func repair(t *testing.T, content *blocks, at int, how string, k int) (late bool
 
 // TestRepairLies: each relay of a way in use corrupts, replays or reorders a
 // frame towards the reader, or lets one through each half second. The read goes
-// on, by other relays, and all bytes are right; measured, it waits for 1 to 3.4 s.
+// on, by other relays, and all bytes are right; measured, it waits for 1 to 3.9 s.
 func TestRepairLies(t *testing.T) {
 	const size, at = 8 << 20, 1 << 20
 	content := newBlocks(t, size)

@@ -84,10 +84,15 @@ func (l *link) speed() float64 {
 	var sum float64
 	n := 0
 	for _, o := range l.t.links {
-		if o.rate > 0 {
+		switch {
+		case o.rate <= 0:
+			continue
+		case o.rate < o.grown/crawl: // it fails; that says nothing of another one
+			sum += o.grown
+		default:
 			sum += o.rate
-			n++
 		}
+		n++
 	}
 	if n > 0 {
 		return max(sum/float64(n), 1024)
@@ -214,6 +219,7 @@ func (l *link) run(route Route, first []byte) {
 		q.sent, q.beforeAt = now, now
 		q.due = now.Add(l.late(q))
 	}
+	l.t.copyLocked(now) // before what is wanted ahead
 	l.t.assignLocked()
 	l.t.mu.Unlock()
 	l.t.kick()

@@ -16,7 +16,8 @@ import (
 //	            | 9 s
 //	closed
 //
-// A doubt costs little: one chunk twice, at most. Bytes clear it.
+// A doubt costs little: one chunk twice, at most. Bytes clear it. What was asked
+// for twice, and comes from neither, is moved to a route that is much sooner.
 const (
 	deadAfter = 6               // times Config.Frozen
 	maxTrip   = 3 * time.Second // a longer round trip is none: nothing comes
@@ -62,15 +63,27 @@ func (t *Task) watchLocked(now time.Time) {
 			t.endLinkLocked(l) // its place is needed for another
 		}
 	}
+	t.copyLocked(now)
+}
+
+// copyLocked asks for what readers wait for elsewhere, too, where it is late.
+func (t *Task) copyLocked(now time.Time) {
+	if t.f.cfg.unwatched {
+		return
+	}
 	for _, f := range t.demanded {
 		for _, p := range f.parts {
-			if p.done || len(p.reqs) == 0 || len(p.reqs) >= maxCopies {
+			if p.done || len(p.reqs) == 0 {
 				continue
 			}
 			q := p.reqs[0]
 			p.late = p.late || q.l.suspect
 			l := t.pickLocked(f, p, 0)
 			if l == nil {
+				continue
+			}
+			if len(p.reqs) >= maxCopies {
+				t.moveLocked(f, p, l)
 				continue
 			}
 			if q.l.state == dialing { // asked in its handshake; others are ready before it
@@ -80,12 +93,38 @@ func (t *Task) watchLocked(now time.Time) {
 				continue
 			}
 			doubt := q.l.suspect && !l.suspect
-			if doubt || now.After(q.due) || q.l.left(q) > 2*l.eta(f.size(p))+300*time.Millisecond {
+			if doubt || now.After(q.due) || l.muchSooner(q) {
 				l.send(f, p)
 			}
 		}
 	}
 	t.flushLocked()
+}
+
+// moveLocked asks l for p instead of the route that would bring it last, if it
+// comes much too late from all that were asked: they may lead over the same
+// relay, which fails.
+func (t *Task) moveLocked(f *fetch, p *part, l *link) {
+	var last *req
+	for _, q := range p.reqs {
+		switch {
+		case q.l.state == dialing: // it may take long, and may fail
+		case !l.muchSooner(q):
+			return
+		case last == nil || q.l.left(q) > last.l.left(last):
+			last = q
+		}
+	}
+	if last != nil {
+		t.takeBackLocked(last)
+		l.send(f, p)
+	}
+}
+
+// muchSooner reports whether the part that q asks for would be here much sooner
+// from l.
+func (l *link) muchSooner(q *req) bool {
+	return q.l.left(q) > 2*l.eta(q.f.size(q.p))+300*time.Millisecond
 }
 
 // longSuspect reports whether nothing has come for so long that another route
