@@ -43,9 +43,10 @@ func TestMuxFreesAll(t *testing.T) {
 					s.open()
 				}
 				s.SetDeadline(time.Now().Add(time.Duration(1+rng.IntN(5)) * time.Second))
+				writes := rng.IntN(40)
 				wg.Go(func() {
 					f := make([]byte, relay.LinkRoom+wire.FrameSize)
-					for range rng.IntN(40) {
+					for range writes {
 						s.WriteFrame(f)
 						s.Write(f[:100])
 					}
