@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"wanderfs/relay/wire"
+
+	"wanderfs/cache/chunk"
 )
 
 func walkOf(word string, id byte, on bool) walkRequest {
@@ -163,11 +165,19 @@ func TestWalkLiars(t *testing.T) {
 		}
 	}
 	r.mu.Unlock()
-	if got := search(t, a, "truth"); len(got) != 1 || got[0].Ref != it.Ref {
-		t.Errorf("got %d rows, want the true one", len(got))
+	var got []chunk.Result
+	for range 3 { // each step may be a walk's last: one search in a hundred finds nothing
+		before := r.asks.Load()
+		got = search(t, a, "truth")
+		if asks := r.asks.Load() - before; asks > 8+4*(10*7) {
+			t.Errorf("liars cost %d requests", asks)
+		}
+		if len(got) > 0 {
+			break
+		}
 	}
-	if asks := r.asks.Load(); asks > 8+4*(10*7) {
-		t.Errorf("liars cost %d requests", asks)
+	if len(got) != 1 || got[0].Ref != it.Ref {
+		t.Errorf("got %d rows, want the true one", len(got))
 	}
 }
 
