@@ -11,9 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"wanderfs/relay/wire"
-
 	"wanderfs/cache/chunk"
+	"wanderfs/relay/wire"
 )
 
 func walkOf(word string, id byte, on bool) walkRequest {
