@@ -23,8 +23,19 @@ func muxMsg(b []byte, typ byte, flags uint16, id, n uint32) []byte {
 	return muxHead{typ, flags, id, n}.append(b)
 }
 
-// muxPair gives two ends of a connection.
+// muxPair gives two ends of a connection, which are closed after the test.
 func muxPair(t *testing.T, client, server network.Multiplexer) (a, b network.MuxedConn) {
+	t.Helper()
+	a, b = muxTCP(t, client, server)
+	t.Cleanup(func() { a.Close(); b.Close() })
+	return a, b
+}
+
+// muxTCP gives two ends of a connection.
+func muxTCP(t interface {
+	Helper()
+	Fatal(...any)
+}, client, server network.Multiplexer) (a, b network.MuxedConn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -45,7 +56,6 @@ func muxPair(t *testing.T, client, server network.Multiplexer) (a, b network.Mux
 	if b, err = server.NewConn(y, true, nil); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { a.Close(); b.Close() })
 	return a, b
 }
 

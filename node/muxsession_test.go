@@ -274,30 +274,6 @@ func TestMuxBeside(t *testing.T) {
 	})
 }
 
-// muxTCP gives two ends of a connection.
-func muxTCP(t *rapid.T, client, server network.Multiplexer) (a, b network.MuxedConn) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	x, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	y, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a, err = client.NewConn(x, false, nil); err != nil {
-		t.Fatal(err)
-	}
-	if b, err = server.NewConn(y, true, nil); err != nil {
-		t.Fatal(err)
-	}
-	return a, b
-}
-
 // TestMuxStalledSocket: who does not read ends the connection, and all calls on
 // it, in the time that a write may take.
 func TestMuxStalledSocket(t *testing.T) {
