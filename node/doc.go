@@ -15,10 +15,7 @@
 //	               hidelog
 //	links          one stream for each circuit and hop: link, eager (few round
 //	               trips), gather and rawconn (few system calls), budget (own and
-//	               others' rates)
-//	the            mux (connections and their end), muxwire (its bytes, yamux's),
-//	multiplexer    muxsend, muxrecv and muxping; muxstream (a stream's states),
-//	               muxread (buffers and windows), muxwrite, muxdeadline
+//	               others' rates); the package mux has the streams
 //	the view       whom this node knows: view, viewfile, learn, self, issued,
 //	               peerbook;
 //	               health (how each did), doubts (is it us?) and versions (one

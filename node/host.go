@@ -21,6 +21,7 @@ import (
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"wanderfs/node/mux"
 	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
@@ -61,7 +62,7 @@ type hostConfig struct {
 	Limits       relay.Limits // the relay's, for the resource manager
 	Log          *slog.Logger
 
-	window uint32 // tests only: bytes of a stream's receive window, for ever; 0 is initialWindow, and more as it grows
+	window uint32 // tests only: bytes of a stream's receive window, for ever; 0 is the multiplexer's own, and more as it grows
 	auto   bool   // tests only: Reachability is Auto, also with Lab
 }
 
@@ -95,7 +96,7 @@ func newTransport(c hostConfig) (*transport, error) {
 		libp2p.NoTransports,
 		libp2p.Transport(newTCP),
 		libp2p.Security(libp2ptls.ID, newSecurity),
-		libp2p.Muxer(muxID, mux{window: c.window}),
+		libp2p.Muxer(mux.ID, mux.Multiplexer{Window: c.window}),
 		libp2p.ResourceManager(limits),
 		libp2p.ConnectionManager(conns),
 		libp2p.ConnectionGater(t.gater),

@@ -8,16 +8,12 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 
+	"wanderfs/node/mux"
 	"wanderfs/relay"
 )
 
-// Sizes of the transport. Windows follow 2 x rate x round trip of one link:
-// 20 MB/s at 100 ms need 4 MiB.
+// Sizes of the transport.
 const (
-	initialWindow = 4 << 20   // bytes of one circuit's first receive window
-	maxWindow     = 16 << 20  // bytes it may grow to
-	countedWindow = 256 << 10 // what is reserved for a stream's first one
-
 	maxConns       = 2048
 	maxTransient   = 512 // of them, that are being made
 	ownConns       = 128 // of both kinds, kept for those that this node makes
@@ -57,7 +53,7 @@ func newLimits(p protocols, l relay.Limits, lab bool) (network.ResourceManager, 
 		l.ConnsInbound = rcmgr.LimitVal(conns - ownConns)
 		return l
 	}
-	windows := func(in, out int) int64 { return int64(in+out) * countedWindow }
+	windows := func(in, out int) int64 { return int64(in+out) * mux.FirstWindow }
 	// Each circuit comes in once and may go on once.
 	in, out := l.Circuits+refused, l.Circuits+ownCircuits
 	peerIn, peerOut := l.PerNeighbour+refused, l.PerNeighbour+ownCircuits
@@ -75,7 +71,7 @@ func newLimits(p protocols, l relay.Limits, lab bool) (network.ResourceManager, 
 		ServiceDefault:      lim(otherStreams, otherStreams, maxConns, 128<<20),
 		ServicePeerDefault:  lim(128, 128, maxPeerConns, 32<<20),
 		Conn:                lim(onePeerIn, onePeerOut, 1, peerMemory),
-		Stream:              lim(1, 1, 1, 2*maxWindow),
+		Stream:              lim(1, 1, 1, 2*mux.MaxWindow),
 		Protocol:            map[protocol.ID]rcmgr.ResourceLimits{p.relay: lim(in, out, maxConns, memory)},
 		ProtocolPeer:        map[protocol.ID]rcmgr.ResourceLimits{p.relay: lim(peerIn, peerOut, maxPeerConns, peerMemory)},
 	}

@@ -12,6 +12,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	"golang.org/x/time/rate"
 
+	"wanderfs/node/mux"
 	"wanderfs/relay"
 )
 
@@ -121,7 +122,7 @@ func TestManagerBacksUp(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := span.ReserveMemory(countedWindow, network.ReservationPriorityAlways); err != nil {
+		if err := span.ReserveMemory(mux.FirstWindow, network.ReservationPriorityAlways); err != nil {
 			t.Fatal(err)
 		}
 	}

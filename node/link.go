@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"wanderfs/node/mux"
 	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
@@ -28,7 +29,7 @@ var errUnreachable = errors.New("neighbour unreachable")
 // implements relay.Link.
 type link struct {
 	network.Stream
-	mux  *muxStream // behind it
+	mux  *mux.Stream // behind it
 	peer wire.NodeID
 	turn *relay.Place
 	up   *relay.Budget   // of what is sent; set before the first Write
@@ -105,10 +106,10 @@ func (l *link) WriteFrame(b []byte) error {
 }
 
 // Count implements relay.FrameLink.
-func (l *link) Count(r relay.Room) { l.mux.count(r) }
+func (l *link) Count(r relay.Room) { l.mux.Count(r) }
 
 // Unread implements relay.FrameLink.
-func (l *link) Unread() int64 { return l.mux.unread() }
+func (l *link) Unread() int64 { return l.mux.Unread() }
 
 // SetReadDeadline bounds reads.
 func (l *link) SetReadDeadline(at time.Time) error { return hide(l.Stream.SetReadDeadline(at)) }
@@ -252,16 +253,16 @@ func (t *transport) newLink(s network.Stream) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	var m *muxConn
+	var m *mux.Conn
 	if !s.Conn().As(&m) {
 		return nil, errBroken // not a connection of this transport
 	}
-	ms := m.streamOf(s)
+	ms := m.StreamOf(s)
 	if ms == nil {
 		return nil, errBroken
 	}
-	ms.open()
-	l := &link{Stream: s, mux: ms, peer: id, turn: m.turns.Place(), up: t.shares.Relayed()}
+	ms.Open()
+	l := &link{Stream: s, mux: ms, peer: id, turn: m.Place(), up: t.shares.Relayed()}
 	over, end := context.WithCancel(context.Background())
 	release := t.hold(p)
 	l.over, l.done = over, func() { end(); release() }

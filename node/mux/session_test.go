@@ -1,4 +1,4 @@
-package node
+package mux
 
 import (
 	"bytes"
@@ -18,38 +18,38 @@ import (
 	"wanderfs/relay/wire"
 )
 
-// FuzzMuxSession feeds one side of a connection with anything, while this side
+// FuzzSession feeds one side of a connection with anything, while this side
 // accepts, opens, reads some streams and writes to others. It must not panic,
 // must hold no more than a small multiple of what came, and must end with the
 // connection, leaving nothing counted.
-func FuzzMuxSession(f *testing.F) {
-	open := muxMsg(nil, muxWindow, muxSYN, 1, 0)
-	f.Add(append(muxMsg(open, muxData, muxFIN, 1, 3), 1, 2, 3), true)
-	f.Add(muxMsg(muxMsg(open, muxWindow, 0, 1, 1<<31), muxWindow, muxRST, 1, 4), false)
-	f.Add(muxMsg(muxMsg(nil, muxPing, muxSYN, 0, 1), muxGoAway, 0, 0, 0), true)
-	f.Add(muxMsg(muxMsg(open, muxWindow, muxACK, 2, 1<<20), muxData, muxRST, 2, 0), true)
-	f.Add(append(muxMsg(open, muxData, 0, 1, wire.FrameSize), make([]byte, wire.FrameSize+5)...), false)
+func FuzzSession(f *testing.F) {
+	open := msg(nil, typeWindow, flagSYN, 1, 0)
+	f.Add(append(msg(open, typeData, flagFIN, 1, 3), 1, 2, 3), true)
+	f.Add(msg(msg(open, typeWindow, 0, 1, 1<<31), typeWindow, flagRST, 1, 4), false)
+	f.Add(msg(msg(nil, typePing, flagSYN, 0, 1), typeGoAway, 0, 0, 0), true)
+	f.Add(msg(msg(open, typeWindow, flagACK, 2, 1<<20), typeData, flagRST, 2, 0), true)
+	f.Add(append(msg(open, typeData, 0, 1, wire.FrameSize), make([]byte, wire.FrameSize+5)...), false)
 	f.Fuzz(func(t *testing.T, in []byte, server bool) {
 		x, y := net.Pipe()
 		scope := &countingScope{}
-		scope.free.Store(64 * countedWindow)
-		c, err := mux{}.NewConn(x, server, scope)
+		scope.free.Store(64 * FirstWindow)
+		c, err := Multiplexer{}.NewConn(x, server, scope)
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := c.(*muxConn)
+		m := c.(*Conn)
 		var room countingRoom
 		var wg sync.WaitGroup
 		wg.Go(func() { io.Copy(io.Discard, y) })
 		use := func(s network.MuxedStream) {
-			ms := s.(*muxStream)
-			ms.count(&room)
+			ms := s.(*Stream)
+			ms.Count(&room)
 			switch ms.id % 8 {
 			case 1, 2: // only holds
 				<-m.over
 				s.Reset()
 			case 3, 4:
-				ms.open()
+				ms.Open()
 				for {
 					b, err := ms.ReadFrame()
 					if b != nil {
@@ -90,7 +90,7 @@ func FuzzMuxSession(f *testing.F) {
 			}
 			part = part[n:]
 			// Any two buffers of a stream in a row are more than half full.
-			if got, most := room.n.Load(), int64(2*len(in)/wire.FrameSize+1+len(in)/muxHeader); got > most {
+			if got, most := room.n.Load(), int64(2*len(in)/wire.FrameSize+1+len(in)/headSize); got > most {
 				t.Fatalf("%d buffers for %d bytes, want %d at most", got, len(in), most)
 			}
 		}
@@ -104,13 +104,13 @@ func FuzzMuxSession(f *testing.F) {
 		for len(m.accepted) > 0 { // nobody took them; they are lost
 			<-m.accepted
 		}
-		if got := scope.free.Load(); got != 64*countedWindow || scope.spans.Load() != 0 {
-			t.Errorf("%d bytes are reserved in %d spans", 64*countedWindow-got, scope.spans.Load())
+		if got := scope.free.Load(); got != 64*FirstWindow || scope.spans.Load() != 0 {
+			t.Errorf("%d bytes are reserved in %d spans", 64*FirstWindow-got, scope.spans.Load())
 		}
 	})
 }
 
-// muxEnd is one end of a stream in TestMuxBeside: what its user wrote and has
+// muxEnd is one end of a stream in TestBeside: what its user wrote and has
 // read, and how it stands.
 type muxEnd struct {
 	s           network.MuxedStream
@@ -121,17 +121,17 @@ type muxEnd struct {
 	gone        bool // closed or reset
 }
 
-// TestMuxBeside: streams between this multiplexer and libp2p's, opened, written,
+// TestBeside: streams between this multiplexer and libp2p's, opened, written,
 // read, closed and reset from both ends in any order. All that was written and
 // not given up arrives, in order and no more of it; an end that both see comes
 // behind it; a deadline ends a call and nothing else.
-func TestMuxBeside(t *testing.T) {
+func TestBeside(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		client, server := network.Multiplexer(mux{}), network.Multiplexer(yamux.DefaultTransport)
+		client, server := network.Multiplexer(Multiplexer{}), network.Multiplexer(yamux.DefaultTransport)
 		if rapid.Bool().Draw(t, "other way round") {
 			client, server = server, client
 		}
-		a, b := muxTCP(t, client, server)
+		a, b := overTCP(t, client, server)
 		defer a.Close()
 		defer b.Close()
 		type pair [2]*muxEnd
@@ -168,11 +168,11 @@ func TestMuxBeside(t *testing.T) {
 		}
 		write := func(t *rapid.T) {
 			e, other := pick(t, func(e, other *muxEnd) bool {
-				return !e.shut && !e.gone && !other.gone && !other.deaf && len(e.wrote)-len(other.read) < muxFirstWindow/2
+				return !e.shut && !e.gone && !other.gone && !other.deaf && len(e.wrote)-len(other.read) < FirstWindow/2
 			})
 			p := make([]byte, rapid.SampledFrom([]int{1, 12, 1000, wire.FrameSize, 70_000}).Draw(t, "n"))
 			rng.Read(p)
-			p = p[:min(len(p), muxFirstWindow/2-(len(e.wrote)-len(other.read)))]
+			p = p[:min(len(p), FirstWindow/2-(len(e.wrote)-len(other.read)))]
 			if n, err := e.s.Write(p); err != nil || n != len(p) {
 				t.Fatalf("wrote %d of %d: %v", n, len(p), err)
 			}
@@ -228,7 +228,7 @@ func TestMuxBeside(t *testing.T) {
 				e, _ := pick(t, func(e, other *muxEnd) bool { return !e.deaf && !e.gone && !other.gone })
 				e.s.CloseRead()
 				e.deaf = true
-				_, ours := e.s.(*muxStream) // libp2p's goes on with what came before the other side's end
+				_, ours := e.s.(*Stream) // libp2p's goes on with what came before the other side's end
 				if _, err := e.s.Read(make([]byte, 1)); ours && !errors.Is(err, network.ErrReset) {
 					t.Fatalf("a read behind CloseRead gave %v", err)
 				}
@@ -274,11 +274,11 @@ func TestMuxBeside(t *testing.T) {
 	})
 }
 
-// TestMuxStalledSocket: who does not read ends the connection, and all calls on
+// TestStalledSocket: who does not read ends the connection, and all calls on
 // it, in the time that a write may take.
-func TestMuxStalledSocket(t *testing.T) {
+func TestStalledSocket(t *testing.T) {
 	x, y := net.Pipe()
-	c, err := mux{}.NewConn(deadlined{x}, false, nil)
+	c, err := Multiplexer{}.NewConn(deadlined{x}, false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,33 +300,8 @@ func TestMuxStalledSocket(t *testing.T) {
 type deadlined struct{ net.Conn }
 
 func (d deadlined) SetWriteDeadline(t time.Time) error {
-	if left := time.Until(t); left < muxStall/2 || left > muxStall {
+	if left := time.Until(t); left < stallMost/2 || left > stallMost {
 		return errors.New("too short or too long")
 	}
 	return d.Conn.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
-}
-
-// TestMuxAllocates: a frame costs no allocation.
-func TestMuxAllocates(t *testing.T) {
-	if raceEnabled {
-		t.Skip("pools drop buffers under the race detector")
-	}
-	a, b := muxPair(t, mux{}, mux{})
-	x, y := muxStreams(t, a, b)
-	s, r := x.(*muxStream), y.(*muxStream)
-	r.open()
-	f := make([]byte, 16+wire.FrameSize)
-	got := testing.AllocsPerRun(2000, func() {
-		if err := s.WriteFrame(f); err != nil {
-			t.Fatal(err)
-		}
-		b, err := r.ReadFrame()
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.Free()
-	})
-	if got >= 1 {
-		t.Errorf("%v allocations a frame, want 0", got)
-	}
 }

@@ -1,4 +1,4 @@
-package node
+package mux
 
 import (
 	"io"
@@ -11,12 +11,12 @@ import (
 	"wanderfs/relay/wire"
 )
 
-// bubbleMux gives a multiplexer, whose other side is bare, in a bubble; both
+// bubbled gives a multiplexer, whose other side is bare, in a bubble; both
 // are closed at the bubble's end.
-func bubbleMux(t *testing.T) (*muxConn, net.Conn) {
+func bubbled(t *testing.T) (*Conn, net.Conn) {
 	t.Helper()
 	x, y := net.Pipe()
-	c, err := mux{}.NewConn(x, true, nil)
+	c, err := Multiplexer{}.NewConn(x, true, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,14 +24,14 @@ func bubbleMux(t *testing.T) (*muxConn, net.Conn) {
 		y.Close()
 		c.Close()
 	})
-	return c.(*muxConn), y
+	return c.(*Conn), y
 }
 
-// TestMuxEndsAllWrites: all Writes that wait for the window end with the
+// TestEndsAllWrites: all Writes that wait for the window end with the
 // stream's last one, not one of them.
-func TestMuxEndsAllWrites(t *testing.T) {
+func TestEndsAllWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, y := bubbleMux(t)
+		m, y := bubbled(t)
 		go io.Copy(io.Discard, y)
 		s, err := m.OpenStream(t.Context())
 		if err != nil {
@@ -40,7 +40,7 @@ func TestMuxEndsAllWrites(t *testing.T) {
 		ended := make(chan error, 3)
 		for range cap(ended) {
 			go func() {
-				_, err := s.Write(make([]byte, 2*muxFirstWindow))
+				_, err := s.Write(make([]byte, 2*FirstWindow))
 				ended <- err
 			}()
 		}
@@ -53,11 +53,11 @@ func TestMuxEndsAllWrites(t *testing.T) {
 	})
 }
 
-// TestMuxCloseEndsWrite: a Write that waits behind another stream's, which the
+// TestCloseEndsWrite: a Write that waits behind another stream's, which the
 // other side does not take, ends with its own stream, and nothing goes out.
-func TestMuxCloseEndsWrite(t *testing.T) {
+func TestCloseEndsWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, y := bubbleMux(t)
+		m, y := bubbled(t)
 		a, err := m.OpenStream(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -89,20 +89,20 @@ func TestMuxCloseEndsWrite(t *testing.T) {
 	})
 }
 
-// TestMuxNothingBehindFIN: a Write that was under way when the stream was
+// TestNothingBehindFIN: a Write that was under way when the stream was
 // closed for writing gives an error, and its bytes do not follow the end.
-func TestMuxNothingBehindFIN(t *testing.T) {
-	for name, end := range map[string]func(s *muxStream){
-		"closed for writing": func(s *muxStream) { s.CloseWrite() },
-		"reset":              func(s *muxStream) { s.Reset() },
+func TestNothingBehindFIN(t *testing.T) {
+	for name, end := range map[string]func(s *Stream){
+		"closed for writing": func(s *Stream) { s.CloseWrite() },
+		"reset":              func(s *Stream) { s.Reset() },
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			m, y := bubbleMux(t)
+			m, y := bubbled(t)
 			x, err := m.OpenStream(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := x.(*muxStream)
+			s := x.(*Stream)
 			m.writing <- struct{}{} // somebody writes
 			ended := make(chan error, 1)
 			go func() {
@@ -115,18 +115,18 @@ func TestMuxNothingBehindFIN(t *testing.T) {
 			over := false
 			for range 6 {
 				y.SetReadDeadline(time.Now().Add(time.Second))
-				var b [muxHeader]byte
+				var b [headSize]byte
 				if _, err := io.ReadFull(y, b[:]); err != nil {
 					break
 				}
-				h, _ := parseMuxHead(b[:])
-				if h.typ == muxData {
+				h, _ := parseHead(b[:])
+				if h.typ == typeData {
 					if over {
 						t.Errorf("%s: %d bytes came behind the end", name, h.length)
 					}
 					io.CopyN(io.Discard, y, int64(h.length))
 				}
-				over = over || h.flags&(muxFIN|muxRST) != 0
+				over = over || h.flags&(flagFIN|flagRST) != 0
 			}
 			if err := <-ended; err == nil {
 				t.Errorf("%s: a Write whose bytes cannot be read succeeded", name)
@@ -135,10 +135,10 @@ func TestMuxNothingBehindFIN(t *testing.T) {
 	}
 }
 
-// TestMuxCreditWakes: a Write is woken by a window that it can use, and not by
+// TestCreditWakes: a Write is woken by a window that it can use, and not by
 // less or by none.
-func TestMuxCreditWakes(t *testing.T) {
-	s := &muxStream{writable: make(chan struct{}, 1), waiting: 1, need: wire.FrameSize}
+func TestCreditWakes(t *testing.T) {
+	s := &Stream{writable: make(chan struct{}, 1), waiting: 1, need: wire.FrameSize}
 	for _, n := range []uint32{0, 1, wire.FrameSize - 2, 1} {
 		if err := s.widen(n); err != nil {
 			t.Fatal(err)

@@ -1,4 +1,4 @@
-package node
+package mux
 
 import (
 	"io"
@@ -10,7 +10,7 @@ import (
 	"wanderfs/relay"
 )
 
-// muxStream is one stream of a muxConn. One goroutine reads at a time; all else
+// Stream is one stream of a Conn. One goroutine reads at a time; all else
 // may be called at any time.
 //
 //	open --finish--> ended: what has come can be read, then io.EOF
@@ -18,15 +18,15 @@ import (
 //	     --CloseRead--> deaf: what comes is dropped, and the other side not told
 //	ended or deaf, and mute: forgotten; what still comes is dropped
 //	any --Reset, a reset, the connection's end--> lost
-type muxStream struct {
-	m       *muxConn
+type Stream struct {
+	m       *Conn
 	id      uint32
 	span    network.ResourceScopeSpan // of the receive window's memory; nil: none
 	over    chan struct{}             // closed when err is set
 	opening bool                      // ours, and not accepted yet; guarded by m.mu
 
 	readable, writable chan struct{} // something changed; capacity 1
-	rdl, wdl           muxDeadline
+	rdl, wdl           deadline
 
 	mu      sync.Mutex // guards all below
 	err     error      // reset, or the connection is over
@@ -48,7 +48,14 @@ type muxStream struct {
 	epoch  time.Time  // credit was last given
 }
 
-func (s *muxStream) why() error {
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Stream) why() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
@@ -56,7 +63,7 @@ func (s *muxStream) why() error {
 
 // lose ends the stream at once on this side. What came before the other side
 // had said all can still be read.
-func (s *muxStream) lose(err error) bool {
+func (s *Stream) lose(err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -73,7 +80,7 @@ func (s *muxStream) lose(err error) bool {
 }
 
 // silent tells why nothing may be written, if so.
-func (s *muxStream) silent() error {
+func (s *Stream) silent() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mute {
@@ -83,7 +90,7 @@ func (s *muxStream) silent() error {
 }
 
 // finish notes that the other side writes no more.
-func (s *muxStream) finish() {
+func (s *Stream) finish() {
 	s.mu.Lock()
 	s.ended = true
 	done := s.mute
@@ -95,7 +102,7 @@ func (s *muxStream) finish() {
 }
 
 // forget lets the connection drop what still comes for the stream.
-func (s *muxStream) forget() {
+func (s *Stream) forget() {
 	m := s.m
 	m.mu.Lock()
 	if m.streams[s.id] == s {
@@ -112,7 +119,7 @@ func (s *muxStream) forget() {
 }
 
 // CloseWrite implements network.MuxedStream.
-func (s *muxStream) CloseWrite() error {
+func (s *Stream) CloseWrite() error {
 	s.mu.Lock()
 	if s.err != nil || s.mute {
 		err := s.err
@@ -126,7 +133,7 @@ func (s *muxStream) CloseWrite() error {
 	done := s.ended || s.deaf
 	s.wakeLocked()
 	s.mu.Unlock()
-	s.m.control(muxHead{muxWindow, muxFIN, s.id, 0})
+	s.m.control(head{typeWindow, flagFIN, s.id, 0})
 	if done {
 		s.forget()
 	}
@@ -134,7 +141,7 @@ func (s *muxStream) CloseWrite() error {
 }
 
 // CloseRead implements network.MuxedStream. The other side is not told.
-func (s *muxStream) CloseRead() error {
+func (s *Stream) CloseRead() error {
 	s.mu.Lock()
 	s.deaf = true
 	s.dropLocked()
@@ -148,7 +155,7 @@ func (s *muxStream) CloseRead() error {
 }
 
 // Close implements network.MuxedStream.
-func (s *muxStream) Close() error {
+func (s *Stream) Close() error {
 	s.CloseRead()
 	err := s.CloseWrite()
 	s.lose(network.ErrReset) // ends a Write that waits behind others
@@ -157,15 +164,15 @@ func (s *muxStream) Close() error {
 }
 
 // Reset implements network.MuxedStream.
-func (s *muxStream) Reset() error { return s.ResetWithError(0) }
+func (s *Stream) Reset() error { return s.ResetWithError(0) }
 
 // ResetWithError implements network.MuxedStream.
-func (s *muxStream) ResetWithError(code network.StreamErrorCode) error {
+func (s *Stream) ResetWithError(code network.StreamErrorCode) error {
 	s.mu.Lock()
 	told := s.mute && (s.ended || s.deaf) // it is over on both sides, or soon
 	s.mu.Unlock()
 	if s.lose(&network.StreamError{ErrorCode: code}) && !told {
-		s.m.control(muxHead{muxWindow, muxRST, s.id, uint32(code)})
+		s.m.control(head{typeWindow, flagRST, s.id, uint32(code)})
 	}
 	s.CloseRead()
 	s.forget()
@@ -173,14 +180,14 @@ func (s *muxStream) ResetWithError(code network.StreamErrorCode) error {
 }
 
 // SetDeadline implements network.MuxedStream.
-func (s *muxStream) SetDeadline(t time.Time) error {
+func (s *Stream) SetDeadline(t time.Time) error {
 	s.SetReadDeadline(t)
 	return s.SetWriteDeadline(t)
 }
 
 // SetReadDeadline implements network.MuxedStream.
-func (s *muxStream) SetReadDeadline(t time.Time) error {
-	if t == muxMark {
+func (s *Stream) SetReadDeadline(t time.Time) error {
+	if t == mark {
 		s.m.found = s
 		return nil
 	}
@@ -189,7 +196,7 @@ func (s *muxStream) SetReadDeadline(t time.Time) error {
 }
 
 // SetWriteDeadline implements network.MuxedStream.
-func (s *muxStream) SetWriteDeadline(t time.Time) error {
+func (s *Stream) SetWriteDeadline(t time.Time) error {
 	s.wdl.move(t)
 	return nil
 }

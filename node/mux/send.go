@@ -1,13 +1,16 @@
-package node
+package mux
 
 import (
 	"errors"
 	"os"
+	"sync"
 	"time"
+
+	"wanderfs/relay/wire"
 )
 
 // control sends a message without data, soon; it does not wait.
-func (m *muxConn) control(h muxHead) {
+func (m *Conn) control(h head) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err != nil {
@@ -21,7 +24,7 @@ func (m *muxConn) control(h muxHead) {
 }
 
 // sendQueue writes what control has queued, if nobody with data does.
-func (m *muxConn) sendQueue() {
+func (m *Conn) sendQueue() {
 	for {
 		select {
 		case m.writing <- struct{}{}:
@@ -45,7 +48,7 @@ func (m *muxConn) sendQueue() {
 }
 
 // flush writes the queue. The caller has the token.
-func (m *muxConn) flush() error {
+func (m *Conn) flush() error {
 	m.mu.Lock()
 	q := m.queue
 	m.queue = nil
@@ -61,9 +64,9 @@ func (m *muxConn) flush() error {
 
 // put writes b. The caller has the token. Of the deadline at least half is
 // left: to set it for each message would cost too much.
-func (m *muxConn) put(b []byte) error {
-	if now := time.Now(); m.until.Sub(now) < muxStall/2 {
-		m.until = now.Add(muxStall)
+func (m *Conn) put(b []byte) error {
+	if now := time.Now(); m.until.Sub(now) < stallMost/2 {
+		m.until = now.Add(stallMost)
 		m.c.SetWriteDeadline(m.until)
 	}
 	_, err := m.c.Write(b)
@@ -73,9 +76,14 @@ func (m *muxConn) put(b []byte) error {
 	return err
 }
 
+var copies = sync.Pool{New: func() any { // buffers only
+	b := make([]byte, 0, headSize+wire.FrameSize)
+	return &b
+}}
+
 // write writes a message with data: b, in whose first bytes the header goes, or
 // a copy of p. The copy is made when its turn has come: many may wait.
-func (m *muxConn) write(s *muxStream, b, p []byte) error {
+func (m *Conn) write(s *Stream, b, p []byte) error {
 	select {
 	case m.writing <- struct{}{}:
 	default:
@@ -95,11 +103,11 @@ func (m *muxConn) write(s *muxStream, b, p []byte) error {
 			return err
 		}
 		if b == nil {
-			copied := gatherBuffers.Get().(*[]byte)
-			defer gatherBuffers.Put(copied)
-			b = append(append(*copied, make([]byte, muxHeader)...), p...)
+			copied := copies.Get().(*[]byte)
+			defer copies.Put(copied)
+			b = append(append(*copied, make([]byte, headSize)...), p...)
 		}
-		muxHead{muxData, 0, s.id, uint32(len(b) - muxHeader)}.append(b[:0])
+		head{typeData, 0, s.id, uint32(len(b) - headSize)}.append(b[:0])
 		err = m.put(b)
 	}
 	<-m.writing
@@ -107,18 +115,18 @@ func (m *muxConn) write(s *muxStream, b, p []byte) error {
 		m.end(err)
 		return m.why()
 	}
-	m.turns.Sent(len(b) - muxHeader)
+	m.turns.Sent(len(b) - headSize)
 	return nil
 }
 
 // farewell tells the other side why, if it takes that quickly.
-func (m *muxConn) farewell(code uint32) {
-	t := time.NewTimer(muxFarewell)
+func (m *Conn) farewell(code uint32) {
+	t := time.NewTimer(farewellMost)
 	defer t.Stop()
 	select {
 	case m.writing <- struct{}{}:
-		m.c.SetWriteDeadline(time.Now().Add(muxFarewell))
-		m.c.Write(muxHead{muxGoAway, 0, 0, code}.append(nil))
+		m.c.SetWriteDeadline(time.Now().Add(farewellMost))
+		m.c.Write(head{typeGoAway, 0, 0, code}.append(nil))
 		<-m.writing
 	case <-t.C:
 	case <-m.over:

@@ -1,4 +1,4 @@
-package node
+package mux
 
 import (
 	"io"
@@ -9,7 +9,7 @@ import (
 )
 
 // takeWindow waits for a window of at least n bytes and takes up to most.
-func (s *muxStream) takeWindow(n, most int) (int, error) {
+func (s *Stream) takeWindow(n, most int) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
@@ -45,18 +45,18 @@ func (s *muxStream) takeWindow(n, most int) (int, error) {
 
 // wakeLocked wakes a Write that waits, if there is one that can go on or is to
 // end.
-func (s *muxStream) wakeLocked() {
+func (s *Stream) wakeLocked() {
 	if s.waiting > 0 && (s.mute || int64(s.window) >= int64(s.need)) {
 		poke(s.writable)
 	}
 }
 
 // widen adds to the window of what may be sent.
-func (s *muxStream) widen(n uint32) error {
+func (s *Stream) widen(n uint32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n > math.MaxUint32-s.window {
-		return errMux
+		return errProtocol
 	}
 	s.window += n
 	s.wakeLocked()
@@ -64,7 +64,7 @@ func (s *muxStream) widen(n uint32) error {
 }
 
 // Write implements network.MuxedStream.
-func (s *muxStream) Write(p []byte) (n int, err error) {
+func (s *Stream) Write(p []byte) (n int, err error) {
 	for len(p) > 0 {
 		k, err := s.takeWindow(1, min(len(p), wire.FrameSize))
 		if err != nil {
@@ -82,12 +82,12 @@ func (s *muxStream) Write(p []byte) (n int, err error) {
 
 // WriteFrame is as relay.FrameLink's. It waits until the window takes all of
 // the frame: each is one message.
-func (s *muxStream) WriteFrame(b []byte) error {
+func (s *Stream) WriteFrame(b []byte) error {
 	n := len(b) - relay.LinkRoom
 	if _, err := s.takeWindow(n, n); err != nil {
 		return err
 	}
-	err := s.m.write(s, b[relay.LinkRoom-muxHeader:], nil)
+	err := s.m.write(s, b[relay.LinkRoom-headSize:], nil)
 	if err != nil {
 		s.widen(uint32(n))
 	}

@@ -1,4 +1,4 @@
-package node
+package mux
 
 import (
 	"errors"
@@ -13,8 +13,8 @@ var (
 	errStalled = errors.New("multiplexer: the other side does not move") // for long, so the connection ends
 )
 
-// muxDeadline is a moment after which waiting ends. Its zero value is never.
-type muxDeadline struct {
+// deadline is a moment after which waiting ends. Its zero value is never.
+type deadline struct {
 	past atomic.Bool // the moment has come; looked at without the lock
 
 	mu     sync.Mutex
@@ -25,7 +25,7 @@ type muxDeadline struct {
 }
 
 // move moves the deadline; the zero time means never.
-func (d *muxDeadline) move(t time.Time) {
+func (d *deadline) move(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.over {
@@ -57,7 +57,7 @@ func (d *muxDeadline) move(t time.Time) {
 	})
 }
 
-func (d *muxDeadline) passLocked() {
+func (d *deadline) passLocked() {
 	d.past.Store(true)
 	if d.passed == nil {
 		d.passed = make(chan struct{})
@@ -66,7 +66,7 @@ func (d *muxDeadline) passLocked() {
 }
 
 // end stops the deadline for good.
-func (d *muxDeadline) end() {
+func (d *deadline) end() {
 	d.move(time.Time{})
 	d.mu.Lock()
 	d.over = true
@@ -74,7 +74,7 @@ func (d *muxDeadline) end() {
 }
 
 // wait gives a channel that is closed when the moment has come.
-func (d *muxDeadline) wait() <-chan struct{} {
+func (d *deadline) wait() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.passed == nil {

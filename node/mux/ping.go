@@ -1,17 +1,17 @@
-package node
+package mux
 
 import "time"
 
 // ping measures the round trip, and ends a connection on which nothing comes.
-func (m *muxConn) ping() {
-	t := time.NewTicker(muxPings)
+func (m *Conn) ping() {
+	t := time.NewTicker(pingEvery)
 	defer t.Stop()
-	silence := time.NewTimer(muxSilence)
+	silence := time.NewTimer(silenceMost)
 	defer silence.Stop()
 	for n := uint32(0); ; n++ {
 		began, heard := time.Now(), m.heard.Load()
-		m.control(muxHead{muxPing, muxSYN, 0, n})
-		silence.Reset(muxSilence)
+		m.control(head{typePing, flagSYN, 0, n})
+		silence.Reset(silenceMost)
 		for answered := false; !answered; {
 			select {
 			case got := <-m.ponged:
@@ -36,7 +36,7 @@ func (m *muxConn) ping() {
 	}
 }
 
-func (m *muxConn) measured(rtt time.Duration) {
+func (m *Conn) measured(rtt time.Duration) {
 	if was := time.Duration(m.rtt.Load()); was != 0 {
 		rtt = was/2 + rtt/2
 	}

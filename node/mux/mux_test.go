@@ -1,4 +1,4 @@
-package node
+package mux
 
 import (
 	"bytes"
@@ -14,25 +14,28 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"go.uber.org/goleak"
 
 	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
 
-func muxMsg(b []byte, typ byte, flags uint16, id, n uint32) []byte {
-	return muxHead{typ, flags, id, n}.append(b)
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func msg(b []byte, typ byte, flags uint16, id, n uint32) []byte {
+	return head{typ, flags, id, n}.append(b)
 }
 
-// muxPair gives two ends of a connection, which are closed after the test.
-func muxPair(t *testing.T, client, server network.Multiplexer) (a, b network.MuxedConn) {
+// pair gives two ends of a connection, which are closed after the test.
+func pair(t *testing.T, client, server network.Multiplexer) (a, b network.MuxedConn) {
 	t.Helper()
-	a, b = muxTCP(t, client, server)
+	a, b = overTCP(t, client, server)
 	t.Cleanup(func() { a.Close(); b.Close() })
 	return a, b
 }
 
-// muxTCP gives two ends of a connection.
-func muxTCP(t interface {
+// overTCP gives two ends of a connection.
+func overTCP(t interface {
 	Helper()
 	Fatal(...any)
 }, client, server network.Multiplexer) (a, b network.MuxedConn) {
@@ -59,7 +62,7 @@ func muxTCP(t interface {
 	return a, b
 }
 
-func muxStreams(t *testing.T, a, b network.MuxedConn) (x, y network.MuxedStream) {
+func streamsOf(t *testing.T, a, b network.MuxedConn) (x, y network.MuxedStream) {
 	t.Helper()
 	x, err := a.OpenStream(t.Context())
 	if err != nil {
@@ -71,16 +74,16 @@ func muxStreams(t *testing.T, a, b network.MuxedConn) (x, y network.MuxedStream)
 	return x, y
 }
 
-// TestMuxSpeaksYamux moves bytes in pieces of all sizes between this
+// TestSpeaksYamux moves bytes in pieces of all sizes between this
 // multiplexer and libp2p's, both ways, more than windows hold.
-func TestMuxSpeaksYamux(t *testing.T) {
+func TestSpeaksYamux(t *testing.T) {
 	for _, c := range []struct {
 		name           string
 		client, server network.Multiplexer
-	}{{"as client", mux{}, yamux.DefaultTransport}, {"as server", yamux.DefaultTransport, mux{}}, {"both", mux{}, mux{}}} {
+	}{{"as client", Multiplexer{}, yamux.DefaultTransport}, {"as server", yamux.DefaultTransport, Multiplexer{}}, {"both", Multiplexer{}, Multiplexer{}}} {
 		t.Run(c.name, func(t *testing.T) {
-			a, b := muxPair(t, c.client, c.server)
-			x, y := muxStreams(t, a, b)
+			a, b := pair(t, c.client, c.server)
+			x, y := streamsOf(t, a, b)
 			want := make([]byte, 12<<20)
 			rand.NewChaCha8([32]byte{3}).Read(want)
 			fail := make(chan error, 2)
@@ -118,7 +121,7 @@ func TestMuxSpeaksYamux(t *testing.T) {
 				}
 			}
 			// A reset and its code arrive.
-			x, y = muxStreams(t, b, a)
+			x, y = streamsOf(t, b, a)
 			x.ResetWithError(7)
 			var e *network.StreamError
 			if _, err := y.Read(make([]byte, 1)); !errors.As(err, &e) || e.ErrorCode != 7 || !e.Remote {
@@ -135,12 +138,12 @@ func TestMuxSpeaksYamux(t *testing.T) {
 	}
 }
 
-// TestMuxFrames sends frames among other bytes: each that comes as one message
+// TestFrames sends frames among other bytes: each that comes as one message
 // of its own keeps its buffer, and the order holds.
-func TestMuxFrames(t *testing.T) {
-	a, b := muxPair(t, mux{}, mux{})
-	x, y := muxStreams(t, a, b)
-	s, r := x.(*muxStream), y.(*muxStream)
+func TestFrames(t *testing.T) {
+	a, b := pair(t, Multiplexer{}, Multiplexer{})
+	x, y := streamsOf(t, a, b)
+	s, r := x.(*Stream), y.(*Stream)
 	var want bytes.Buffer
 	const frames = 600 // more than the first windows
 	sent := make(chan error, 1)
@@ -208,48 +211,48 @@ func TestMuxFrames(t *testing.T) {
 	}
 }
 
-// TestMuxBoundsWindow sends more than the window: the connection ends.
-func TestMuxBoundsWindow(t *testing.T) {
+// TestBoundsWindow sends more than the window: the connection ends.
+func TestBoundsWindow(t *testing.T) {
 	x, y := net.Pipe()
-	c, err := mux{}.NewConn(x, true, nil)
+	c, err := Multiplexer{}.NewConn(x, true, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	go io.Copy(io.Discard, y)
-	b := muxMsg(nil, muxWindow, muxSYN, 1, 0)
-	b = muxMsg(b, muxData, 0, 1, muxFirstWindow+1)
+	b := msg(nil, typeWindow, flagSYN, 1, 0)
+	b = msg(b, typeData, 0, 1, FirstWindow+1)
 	if _, err := y.Write(b); err != nil {
 		t.Fatal(err)
 	}
-	<-c.(*muxConn).over
-	if err := c.(*muxConn).why(); !errors.Is(err, errMux) {
+	<-c.(*Conn).over
+	if err := c.(*Conn).why(); !errors.Is(err, errProtocol) {
 		t.Errorf("got %v, want a broken protocol", err)
 	}
 	c.Close()
 	y.Close()
 }
 
-// TestMuxBoundsBacklog opens streams that nobody accepts, and pings, without
+// TestBoundsBacklog opens streams that nobody accepts, and pings, without
 // reading the answers.
-func TestMuxBoundsBacklog(t *testing.T) {
+func TestBoundsBacklog(t *testing.T) {
 	x, y := net.Pipe()
-	c, err := mux{}.NewConn(x, true, nil)
+	c, err := Multiplexer{}.NewConn(x, true, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := c.(*muxConn)
+	m := c.(*Conn)
 	y.SetWriteDeadline(time.Now().Add(2 * time.Second))
 	for i := uint32(0); ; i++ {
-		b := muxMsg(nil, muxWindow, muxSYN, 2*i+1, 0)
-		if _, err := y.Write(muxMsg(b, muxPing, muxSYN, 0, i)); err != nil {
+		b := msg(nil, typeWindow, flagSYN, 2*i+1, 0)
+		if _, err := y.Write(msg(b, typePing, flagSYN, 0, i)); err != nil {
 			break // it takes no more
 		}
 	}
 	m.mu.Lock()
-	if got, want := len(m.streams), muxBacklog; got != want {
+	if got, want := len(m.streams), backlog; got != want {
 		t.Errorf("got %d streams, want %d", got, want)
 	}
-	if got, want := len(m.queue), muxQueue+2*muxHeader; got > want {
+	if got, want := len(m.queue), queueMost+2*headSize; got > want {
 		t.Errorf("got %d bytes of answers that wait, want at most %d", got, want)
 	}
 	m.mu.Unlock()
@@ -257,15 +260,15 @@ func TestMuxBoundsBacklog(t *testing.T) {
 	c.Close()
 }
 
-// TestMuxEndsCalls resets and closes streams while calls wait on them.
-func TestMuxEndsCalls(t *testing.T) {
-	a, b := muxPair(t, mux{}, mux{})
+// TestEndsCalls resets and closes streams while calls wait on them.
+func TestEndsCalls(t *testing.T) {
+	a, b := pair(t, Multiplexer{}, Multiplexer{})
 	for name, end := range map[string]func(s network.MuxedStream){
 		"reset":    func(s network.MuxedStream) { s.Reset() },
 		"close":    func(s network.MuxedStream) { s.Close() },
 		"deadline": func(s network.MuxedStream) { s.SetDeadline(time.Now()) },
 	} {
-		s, _ := muxStreams(t, a, b)
+		s, _ := streamsOf(t, a, b)
 		ended := make(chan error, 2)
 		go func() {
 			_, err := s.Read(make([]byte, 1))
@@ -286,7 +289,7 @@ func TestMuxEndsCalls(t *testing.T) {
 			}
 		}
 	}
-	m := a.(*muxConn)
+	m := a.(*Conn)
 	a.Close()
 	if len(m.streams) != 0 || !a.IsClosed() {
 		t.Errorf("got %d streams of a closed connection, want 0", len(m.streams))
@@ -296,17 +299,17 @@ func TestMuxEndsCalls(t *testing.T) {
 	}
 }
 
-// FuzzMux feeds a connection with anything, while its streams are read. It
+// FuzzConn feeds a connection with anything, while its streams are read. It
 // must not panic, and must end with the bytes.
-func FuzzMux(f *testing.F) {
-	open := muxMsg(nil, muxWindow, muxSYN, 1, 0)
-	f.Add(append(muxMsg(open, muxData, muxFIN, 1, 3), 1, 2, 3))
-	f.Add(muxMsg(open, muxWindow, muxRST, 1, 4))
-	f.Add(muxMsg(muxMsg(nil, muxPing, muxSYN, 0, 1), muxGoAway, 0, 0, 0))
-	f.Add(binary.BigEndian.AppendUint32(muxMsg(open, muxData, muxSYN|muxACK, 3, 4), 9))
+func FuzzConn(f *testing.F) {
+	open := msg(nil, typeWindow, flagSYN, 1, 0)
+	f.Add(append(msg(open, typeData, flagFIN, 1, 3), 1, 2, 3))
+	f.Add(msg(open, typeWindow, flagRST, 1, 4))
+	f.Add(msg(msg(nil, typePing, flagSYN, 0, 1), typeGoAway, 0, 0, 0))
+	f.Add(binary.BigEndian.AppendUint32(msg(open, typeData, flagSYN|flagACK, 3, 4), 9))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		x, y := net.Pipe()
-		c, err := mux{}.NewConn(x, true, nil)
+		c, err := Multiplexer{}.NewConn(x, true, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -329,7 +332,7 @@ func FuzzMux(f *testing.F) {
 		y.Close()
 		<-accepted
 		c.Close()
-		if n := len(c.(*muxConn).streams); n != 0 {
+		if n := len(c.(*Conn).streams); n != 0 {
 			t.Errorf("%d streams are left", n)
 		}
 	})

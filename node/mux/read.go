@@ -1,4 +1,4 @@
-package node
+package mux
 
 import (
 	"io"
@@ -19,8 +19,8 @@ type segment struct {
 	at int64
 }
 
-// count lets the stream's buffers count in p from now on.
-func (s *muxStream) count(p relay.Room) {
+// Count lets the stream's buffers count in p from now on.
+func (s *Stream) Count(p relay.Room) {
 	s.mu.Lock()
 	n := len(s.segs)
 	if s.pool != nil {
@@ -34,8 +34,8 @@ func (s *muxStream) count(p relay.Room) {
 	}
 }
 
-// unread is as relay.FrameLink's Unread.
-func (s *muxStream) unread() int64 {
+// Unread is as relay.FrameLink's Unread.
+func (s *Stream) Unread() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.segs) == 0 {
@@ -45,7 +45,7 @@ func (s *muxStream) unread() int64 {
 }
 
 // mayTake counts n bytes that are about to come; false if they are too many.
-func (s *muxStream) mayTake(n uint32) bool {
+func (s *Stream) mayTake(n uint32) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n > s.owed {
@@ -56,7 +56,7 @@ func (s *muxStream) mayTake(n uint32) bool {
 }
 
 // took queues the n bytes in b, and tells whether it keeps b.
-func (s *muxStream) took(b *relay.Buffer, n int) bool {
+func (s *Stream) took(b *relay.Buffer, n int) bool {
 	s.mu.Lock()
 	if s.err != nil || s.ended || s.deaf {
 		s.mu.Unlock()
@@ -82,7 +82,7 @@ func (s *muxStream) took(b *relay.Buffer, n int) bool {
 
 // awaitLocked waits until there is something to read; the lock is not held
 // meanwhile. With whole it waits for a whole segment.
-func (s *muxStream) awaitLocked(whole bool) error {
+func (s *Stream) awaitLocked(whole bool) error {
 	for {
 		k := len(s.segs)
 		switch {
@@ -108,7 +108,7 @@ func (s *muxStream) awaitLocked(whole bool) error {
 }
 
 // Read implements network.MuxedStream.
-func (s *muxStream) Read(p []byte) (int, error) {
+func (s *Stream) Read(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.awaitLocked(false); err != nil {
@@ -125,7 +125,7 @@ func (s *muxStream) Read(p []byte) (int, error) {
 }
 
 // ReadFrame is as relay.FrameLink's.
-func (s *muxStream) ReadFrame() (*relay.Buffer, error) {
+func (s *Stream) ReadFrame() (*relay.Buffer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.awaitLocked(true); err != nil {
@@ -141,7 +141,7 @@ func (s *muxStream) ReadFrame() (*relay.Buffer, error) {
 }
 
 // shiftLocked takes the first segment out.
-func (s *muxStream) shiftLocked() {
+func (s *Stream) shiftLocked() {
 	n := copy(s.segs, s.segs[1:])
 	s.segs[n] = segment{}
 	s.segs, s.pos = s.segs[:n], 0
@@ -154,7 +154,7 @@ func (s *muxStream) shiftLocked() {
 }
 
 // dropLocked frees what was not read.
-func (s *muxStream) dropLocked() {
+func (s *Stream) dropLocked() {
 	for _, x := range s.segs {
 		x.b.Free()
 	}
@@ -166,7 +166,7 @@ func (s *muxStream) dropLocked() {
 
 // readLocked gives credit after n bytes were read, when it is much: half a
 // window at a time.
-func (s *muxStream) readLocked(n int) {
+func (s *Stream) readLocked(n int) {
 	s.held -= uint32(n)
 	if s.ended || s.err != nil {
 		return
@@ -188,16 +188,16 @@ func (s *muxStream) readLocked(n int) {
 	}
 	s.epoch = now
 	s.owed += due
-	s.m.control(muxHead{muxWindow, 0, s.id, due})
+	s.m.control(head{typeWindow, 0, s.id, due})
 }
 
 // shrinkLocked halves a window that is half full though it is being read, when
 // the pool is short: what waits there makes nothing faster.
-func (s *muxStream) shrinkLocked() {
-	if s.target <= muxFirstWindow || s.held < s.target/2 || s.pool == nil || !s.pool.Scarce() {
+func (s *Stream) shrinkLocked() {
+	if s.target <= FirstWindow || s.held < s.target/2 || s.pool == nil || !s.pool.Scarce() {
 		return
 	}
-	less := min(s.target/2, s.target-muxFirstWindow)
+	less := min(s.target/2, s.target-FirstWindow)
 	s.target -= less
 	if back := min(less, s.grown); back > 0 {
 		s.grown -= back
@@ -207,8 +207,8 @@ func (s *muxStream) shrinkLocked() {
 	}
 }
 
-// open gives the stream the window of a circuit.
-func (s *muxStream) open() {
+// Open gives the stream the window of a circuit.
+func (s *Stream) Open() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil || s.ended || s.most == 0 || s.most >= s.m.most {
@@ -217,6 +217,6 @@ func (s *muxStream) open() {
 	s.target, s.most, s.epoch = max(s.target, s.m.first), s.m.most, time.Now()
 	if due := s.target - min(s.owed+s.held, s.target); due > 0 {
 		s.owed += due
-		s.m.control(muxHead{muxWindow, 0, s.id, due})
+		s.m.control(head{typeWindow, 0, s.id, due})
 	}
 }

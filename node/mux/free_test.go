@@ -1,4 +1,4 @@
-package node
+package mux
 
 import (
 	"context"
@@ -17,30 +17,30 @@ import (
 	"wanderfs/relay/wire"
 )
 
-// TestMuxFreesAll: streams of both sides are written, read and left half read,
+// TestFreesAll: streams of both sides are written, read and left half read,
 // and end in every way, in any order, at last with the connection. Nothing
 // counts, is reserved, opens or runs then.
-func TestMuxFreesAll(t *testing.T) {
+func TestFreesAll(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) { // fails if a goroutine is left
 			var room [2]countingRoom
 			var scope [2]countingScope
-			var conns [2]*muxConn
+			var conns [2]*Conn
 			x, y := net.Pipe()
 			for i, c := range []net.Conn{x, y} {
 				scope[i].free.Store(1 << 40)
-				m, err := mux{}.NewConn(c, i == 1, &scope[i])
+				m, err := Multiplexer{}.NewConn(c, i == 1, &scope[i])
 				if err != nil {
 					t.Fatal(err)
 				}
-				conns[i] = m.(*muxConn)
+				conns[i] = m.(*Conn)
 			}
 			var wg sync.WaitGroup
-			use := func(i int, s *muxStream, seed uint64) {
+			use := func(i int, s *Stream, seed uint64) {
 				rng := rand.New(rand.NewPCG(seed, uint64(i)))
-				s.count(&room[i])
+				s.Count(&room[i])
 				if rng.IntN(2) == 0 {
-					s.open()
+					s.Open()
 				}
 				s.SetDeadline(time.Now().Add(time.Duration(1+rng.IntN(5)) * time.Second))
 				writes := rng.IntN(40)
@@ -84,7 +84,7 @@ func TestMuxFreesAll(t *testing.T) {
 						if err != nil {
 							return
 						}
-						use(i, s.(*muxStream), seed<<8+n)
+						use(i, s.(*Stream), seed<<8+n)
 					}
 				})
 				wg.Go(func() {
@@ -93,7 +93,7 @@ func TestMuxFreesAll(t *testing.T) {
 						if err != nil {
 							return
 						}
-						use(i, s.(*muxStream), seed<<16+n)
+						use(i, s.(*Stream), seed<<16+n)
 					}
 				})
 			}
@@ -116,30 +116,30 @@ func TestMuxFreesAll(t *testing.T) {
 	}
 }
 
-// TestMuxStalledReader: a stream whose reader stands still, its window full,
+// TestStalledReader: a stream whose reader stands still, its window full,
 // keeps no other one on the connection waiting, in either direction.
-func TestMuxStalledReader(t *testing.T) {
+func TestStalledReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x, y := net.Pipe()
-		a, err := mux{}.NewConn(x, false, nil)
+		a, err := Multiplexer{}.NewConn(x, false, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer a.Close()
-		b, err := mux{}.NewConn(y, true, nil)
+		b, err := Multiplexer{}.NewConn(y, true, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer b.Close()
 		for range 4 {
-			s, r := muxStreams(t, a, b)
+			s, r := streamsOf(t, a, b)
 			for _, w := range []network.MuxedStream{s, r} {
-				go w.Write(make([]byte, 2*muxFirstWindow)) // until the connection ends
+				go w.Write(make([]byte, 2*FirstWindow)) // until the connection ends
 			}
 		}
 		synctest.Wait() // all windows are full
-		s, r := muxStreams(t, b, a)
-		const n = 8 * muxFirstWindow
+		s, r := streamsOf(t, b, a)
+		const n = 8 * FirstWindow
 		done := make(chan error, 4)
 		for _, e := range []network.MuxedStream{s, r} {
 			go func() {
@@ -159,19 +159,19 @@ func TestMuxStalledReader(t *testing.T) {
 	})
 }
 
-// TestMuxStalledPeer: who stops reading the connection in the middle is left
+// TestStalledPeer: who stops reading the connection in the middle is left
 // within the time of a write; all that waits ends, and all is given back.
-func TestMuxStalledPeer(t *testing.T) {
+func TestStalledPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		scope := &countingScope{}
 		scope.free.Store(1 << 40)
 		x, y := net.Pipe()
-		c, err := mux{}.NewConn(x, true, scope)
+		c, err := Multiplexer{}.NewConn(x, true, scope)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer y.Close()
-		m := c.(*muxConn)
+		m := c.(*Conn)
 		const streams = 50
 		ended := make(chan error, 3*streams)
 		var room countingRoom
@@ -179,8 +179,8 @@ func TestMuxStalledPeer(t *testing.T) {
 		go func() {
 			var b []byte
 			for i := range uint32(streams) { // each is written to, and half read
-				b = muxMsg(b, muxWindow, muxSYN, 2*i+1, 0)
-				b = append(muxMsg(b, muxData, 0, 2*i+1, 20_000), make([]byte, 20_000)...)
+				b = msg(b, typeWindow, flagSYN, 2*i+1, 0)
+				b = append(msg(b, typeData, 0, 2*i+1, 20_000), make([]byte, 20_000)...)
 			}
 			y.Write(b)
 		}()
@@ -189,14 +189,14 @@ func TestMuxStalledPeer(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.(*muxStream).count(&room)
+			s.(*Stream).Count(&room)
 			go func() {
 				_, err := s.Write(make([]byte, 1000))
 				ended <- err
 			}()
 			go func() {
 				f := make([]byte, relay.LinkRoom+wire.FrameSize)
-				ended <- s.(*muxStream).WriteFrame(f)
+				ended <- s.(*Stream).WriteFrame(f)
 			}()
 			go func() {
 				_, err := io.Copy(io.Discard, s)
@@ -210,8 +210,8 @@ func TestMuxStalledPeer(t *testing.T) {
 				t.Errorf("got %v, want the connection's end", err)
 			}
 		}
-		if got := time.Since(begun); got > muxStall {
-			t.Errorf("it took %v, want %v at most", got, muxStall)
+		if got := time.Since(begun); got > stallMost {
+			t.Errorf("it took %v, want %v at most", got, stallMost)
 		}
 		c.Close()
 		if got := scope.free.Load(); room.n.Load() != 0 || got != 1<<40 || scope.spans.Load() != 0 {

@@ -1,4 +1,4 @@
-package node
+package mux
 
 import (
 	"context"
@@ -11,16 +11,16 @@ import (
 )
 
 // read takes messages until the connection ends.
-func (m *muxConn) read() {
-	var b [muxHeader]byte
+func (m *Conn) read() {
+	var b [headSize]byte
 	for {
 		_, err := io.ReadFull(m.c, b[:])
 		if err == nil {
 			err = m.message(b[:])
 		}
 		if err != nil {
-			if errors.Is(err, errMux) {
-				m.farewell(muxProtocol)
+			if errors.Is(err, errProtocol) {
+				m.farewell(codeProtocol)
 			}
 			m.end(err)
 			return
@@ -29,15 +29,15 @@ func (m *muxConn) read() {
 	}
 }
 
-func (m *muxConn) message(b []byte) error {
-	h, err := parseMuxHead(b)
+func (m *Conn) message(b []byte) error {
+	h, err := parseHead(b)
 	if err != nil {
 		return err
 	}
 	switch h.typ {
-	case muxPing:
-		if h.flags&muxSYN != 0 {
-			m.control(muxHead{muxPing, muxACK, 0, h.length})
+	case typePing:
+		if h.flags&flagSYN != 0 {
+			m.control(head{typePing, flagACK, 0, h.length})
 			return m.patience()
 		}
 		select {
@@ -45,7 +45,7 @@ func (m *muxConn) message(b []byte) error {
 		default: // nobody asked
 		}
 		return nil
-	case muxGoAway: // libp2p closes a connection as a whole
+	case typeGoAway: // libp2p closes a connection as a whole
 		return &network.ConnError{Remote: true, ErrorCode: network.ConnErrorCode(h.length)}
 	}
 	return m.forStream(h)
@@ -53,21 +53,21 @@ func (m *muxConn) message(b []byte) error {
 
 // forStream takes a message for a stream. One that is not there any more is
 // no fault: the other side may not know yet.
-func (m *muxConn) forStream(h muxHead) error {
-	if h.flags&muxSYN != 0 {
+func (m *Conn) forStream(h head) error {
+	if h.flags&flagSYN != 0 {
 		if err := m.incoming(h.id); err != nil {
 			return err
 		}
 	}
 	m.mu.Lock()
 	s := m.streams[h.id]
-	if s != nil && h.flags&(muxACK|muxFIN|muxRST) != 0 {
+	if s != nil && h.flags&(flagACK|flagFIN|flagRST) != 0 {
 		m.acceptedLocked(s)
 	}
 	m.mu.Unlock()
-	if s != nil && h.flags&muxRST != 0 {
+	if s != nil && h.flags&flagRST != 0 {
 		e := &network.StreamError{Remote: true}
-		if h.typ == muxWindow {
+		if h.typ == typeWindow {
 			e.ErrorCode = network.StreamErrorCode(h.length)
 		}
 		s.lose(e)
@@ -76,34 +76,34 @@ func (m *muxConn) forStream(h muxHead) error {
 	}
 	var err error
 	switch {
-	case h.typ == muxData:
+	case h.typ == typeData:
 		err = m.data(s, h.length)
 	case s != nil:
 		err = s.widen(h.length)
 	}
-	if err == nil && s != nil && h.flags&muxFIN != 0 {
+	if err == nil && s != nil && h.flags&flagFIN != 0 {
 		s.finish()
 	}
 	return err
 }
 
 // acceptedLocked notes that the other side knows a stream of ours.
-func (m *muxConn) acceptedLocked(s *muxStream) {
+func (m *Conn) acceptedLocked(s *Stream) {
 	if s.opening {
 		s.opening = false
 		m.openedLocked()
 	}
 }
 
-func (m *muxConn) openedLocked() {
+func (m *Conn) openedLocked() {
 	m.opening--
 	m.room.Broadcast()
 }
 
 // data reads n bytes for s; nil drops them.
-func (m *muxConn) data(s *muxStream, n uint32) error {
+func (m *Conn) data(s *Stream, n uint32) error {
 	if s != nil && !s.mayTake(n) {
-		return errMux
+		return errProtocol
 	}
 	for n > 0 {
 		b := relay.NewBuffer()
@@ -121,12 +121,12 @@ func (m *muxConn) data(s *muxStream, n uint32) error {
 }
 
 // incoming makes a stream of the other side known, or resets it.
-func (m *muxConn) incoming(id uint32) error {
+func (m *Conn) incoming(id uint32) error {
 	m.mu.Lock()
 	known := m.streams[id] != nil
 	m.mu.Unlock()
 	if known || id%2 != m.parity || id == 0 {
-		return errMux
+		return errProtocol
 	}
 	if err := m.patience(); err != nil { // each stream makes us say something
 		return err
@@ -141,11 +141,11 @@ func (m *muxConn) incoming(id uint32) error {
 			s.forget()
 		}
 	}
-	m.control(muxHead{muxWindow, muxRST, id, 0})
+	m.control(head{typeWindow, flagRST, id, 0})
 	return nil
 }
 
 // patience waits while the other side makes us say more than it reads.
-func (m *muxConn) patience() error {
-	return m.await(context.Background(), func() bool { return len(m.queue) <= muxQueue })
+func (m *Conn) patience() error {
+	return m.await(context.Background(), func() bool { return len(m.queue) <= queueMost })
 }
