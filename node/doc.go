@@ -11,8 +11,8 @@
 // Where to look, from the wire up; each part knows those before it:
 //
 //	the host       libp2p, reduced: host (transport), protocols, identity, security,
-//	               gater, limits, addrs, names, port, portmap, upnp, reach, stranded,
-//	               hidelog
+//	               gater, limits, addrs, names, port, nat, reach, stranded, hidelog;
+//	               the package portmap asks a router
 //	links          one stream for each circuit and hop: link, eager (few round
 //	               trips), gather and rawconn (few system calls), budget (own and
 //	               others' rates); the package mux has the streams

@@ -118,7 +118,7 @@ func newTransport(c hostConfig) (*transport, error) {
 	} else {
 		opts = append(opts, libp2p.EnableAutoNATv2())
 		if !c.NoUPnP {
-			opts = append(opts, libp2p.NATManager(newPortMapper))
+			opts = append(opts, libp2p.NATManager(newNAT))
 		}
 	}
 	switch t.reach.mode {

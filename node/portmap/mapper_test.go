@@ -1,4 +1,4 @@
-package node
+package portmap
 
 import (
 	"context"
@@ -12,7 +12,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	ma "github.com/multiformats/go-multiaddr"
 	"go.uber.org/goleak"
 )
 
@@ -87,9 +86,8 @@ func (r *simRouter) close(_ context.Context, port uint16) {
 
 // The port is forwarded by the router of the moment: after a move by the next
 // one, after a failure again, and by none when the node has ended.
-func TestPortMapperFollows(t *testing.T) {
+func TestMapperFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		listen := ma.StringCast("/ip4/0.0.0.0/tcp/4001")
 		here := func(router string) lan {
 			return lan{netip.MustParseAddr(router), netip.MustParsePrefix("192.168.1.2/24")}
 		}
@@ -98,14 +96,14 @@ func TestPortMapperFollows(t *testing.T) {
 		routers := map[lan]*simRouter{here("192.168.1.1"): home, here("192.168.2.1"): away}
 		var mu sync.Mutex
 		at, online := here("192.168.1.1"), true
-		m := &portMapper{
-			listens: func() []ma.Multiaddr { return []ma.Multiaddr{listen, ma.StringCast("/ip6/::/tcp/4001")} },
+		m := &Mapper{
+			ports: func() []uint16 { return []uint16{4001} },
 			home: func() (lan, bool) {
 				mu.Lock()
 				defer mu.Unlock()
 				return at, online
 			},
-			find: func(ctx context.Context, at lan) (portRouter, error) {
+			find: func(ctx context.Context, at lan) (forwarder, error) {
 				r := routers[at]
 				_, err := r.external(ctx)
 				return r, err
@@ -114,11 +112,11 @@ func TestPortMapperFollows(t *testing.T) {
 		is := func(what, want string) {
 			t.Helper()
 			synctest.Wait()
-			got := m.GetMapping(listen)
-			if want == "" && got != nil || want != "" && (got == nil || got.String() != "/ip4/"+want+"/tcp/4001") {
+			got, ok := m.Outside(4001)
+			if ok != (want != "") || ok && got.String() != want+":4001" {
 				t.Errorf("%s: got %v, want %q", what, got, want)
 			}
-			if m.HasDiscoveredNAT() != (want != "") {
+			if m.Found() != (want != "") {
 				t.Errorf("%s: says %v of whether a port is forwarded", what, want == "")
 			}
 		}
@@ -130,23 +128,23 @@ func TestPortMapperFollows(t *testing.T) {
 		m.start()
 		time.Sleep(2 * time.Second)
 		is("at the start", "11.1.0.1")
-		time.Sleep(2 * mapLease)
+		time.Sleep(2 * leaseTime)
 		if !home.forwards(4001) {
 			t.Error("the lease was not renewed")
 		}
 		move(here("192.168.2.1"), true)
-		time.Sleep(mapLook)
+		time.Sleep(lookEvery)
 		is("behind a router that forwards nothing", "")
 		before := away.questions()
-		time.Sleep(mapAgain - mapLook)
+		time.Sleep(askAgain - lookEvery)
 		if got := away.questions() - before; got > 2 {
-			t.Errorf("a router that does not answer is asked %d times in %v", got, mapAgain)
+			t.Errorf("a router that does not answer is asked %d times in %v", got, askAgain)
 		}
 		away.set("11.2.0.1", false)
-		time.Sleep(mapAgain)
+		time.Sleep(askAgain)
 		is("when it does", "11.2.0.1")
 		away.set("11.3.0.1", false)
-		time.Sleep(mapRenew + mapLook)
+		time.Sleep(renewEvery + lookEvery)
 		is("with another address", "11.3.0.1")
 		away.set("11.3.0.1", true)
 		for before = away.questions(); away.questions() == before; {
@@ -154,16 +152,16 @@ func TestPortMapperFollows(t *testing.T) {
 			synctest.Wait()
 		}
 		is("after one answer was lost", "11.3.0.1")
-		time.Sleep((mapLost + 1) * mapLook)
+		time.Sleep((lostMost + 1) * lookEvery)
 		is("after many", "")
 		away.set("11.3.0.1", false)
-		time.Sleep(mapAgain + mapLook)
+		time.Sleep(askAgain + lookEvery)
 		is("when it is back", "11.3.0.1")
 		move(lan{}, false)
-		time.Sleep(mapLook)
+		time.Sleep(lookEvery)
 		is("without a network", "")
 		move(here("192.168.1.1"), true)
-		time.Sleep(mapLook)
+		time.Sleep(lookEvery)
 		is("at home again", "11.1.0.1")
 		m.Close()
 		m.Close()
@@ -243,7 +241,7 @@ func TestUPnPRouter(t *testing.T) {
 	if ip, err := r.external(t.Context()); err != nil || ip.String() != "11.1.0.1" {
 		t.Errorf("got address %v, %v", ip, err)
 	}
-	if port, err := r.open(t.Context(), 4001, mapLease); err != nil || port != 4001 {
+	if port, err := r.open(t.Context(), 4001, leaseTime); err != nil || port != 4001 {
 		t.Errorf("a router without leases: got port %d, %v", port, err)
 	}
 	r.close(t.Context(), 4001)
@@ -256,32 +254,36 @@ func TestUPnPRouter(t *testing.T) {
 	if r, err = openUPnP(t.Context(), upnpClient(), taken, loopback); err != nil {
 		t.Fatal(err)
 	}
-	port, err := r.open(t.Context(), 4001, mapLease)
+	port, err := r.open(t.Context(), 4001, leaseTime)
 	if err != nil || port == 4001 || port < lowPort || port >= highPort {
 		t.Errorf("a port that is taken: got %d, %v", port, err)
 	}
-	if again, err := r.open(t.Context(), 4001, mapLease); err != nil || again != port {
+	if again, err := r.open(t.Context(), 4001, leaseTime); err != nil || again != port {
 		t.Errorf("renewed: got %d, %v, want %d", again, err, port)
 	}
 }
 
 // A router that falls silent keeps Close no longer than it says, and nothing
 // runs after it.
-func TestPortMapperEndsWithItsClose(t *testing.T) {
+func TestMapperEndsWithItsClose(t *testing.T) {
 	for _, silent := range []string{"DeletePortMapping", "AddPortMapping", "GetExternalIPAddress"} {
 		at, called := fakeUPnP(t, nil, silent)
 		before := goleak.IgnoreCurrent()
-		m := &portMapper{
-			listens: func() []ma.Multiaddr { return []ma.Multiaddr{ma.StringCast("/ip4/0.0.0.0/tcp/4001")} },
-			home:    func() (lan, bool) { return lan{own: loopback}, true },
-			find: func(ctx context.Context, _ lan) (portRouter, error) {
+		m := &Mapper{
+			ports: func() []uint16 { return []uint16{4001} },
+			home:  func() (lan, bool) { return lan{own: loopback}, true },
+			find: func(ctx context.Context, _ lan) (forwarder, error) {
 				return openUPnP(ctx, upnpClient(), at, loopback)
 			},
 		}
 		m.start()
-		eventually(t, patience, "a call", func() bool {
-			return m.HasDiscoveredNAT() || strings.HasSuffix(strings.Join(called(), " "), silent)
-		})
+		for over := time.After(time.Minute); !m.Found() && !strings.HasSuffix(strings.Join(called(), " "), silent); {
+			select {
+			case <-over:
+				t.Fatal("no call came")
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
 		begin := time.Now()
 		m.Close()
 		t.Logf("without an answer to %s: closed after %v", silent, time.Since(begin))

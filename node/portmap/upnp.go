@@ -1,4 +1,4 @@
-package node
+package portmap
 
 import (
 	"context"
@@ -23,10 +23,12 @@ import (
 const (
 	upnpSearch  = 2 * time.Second // for routers to answer one search; whole seconds
 	upnpSends   = 3               // of each search: UDP loses some
-	upnpMost    = 4               // answers looked at; who else answers is no router of a home
+	upnpMost    = 4               // answers looked at, and connections of each; more has no router of a home
 	upnpAnswer  = 64 << 10        // bytes of one answer by HTTP; real ones have 5 KiB
 	upnpTries   = 3               // random ports, where the own one is taken
-	upnpNoLease = 725             // a router's error: it lends for ever only; UPnP WANIPConnection §2.4.16
+	lowPort     = 20000           // of the random ones
+	highPort    = 32768
+	upnpNoLease = 725 // a router's error: it lends for ever only; UPnP WANIPConnection §2.4.16
 )
 
 // errNoRouter says that nobody answers who could forward a port.
@@ -39,7 +41,7 @@ type wanConnection interface {
 	DeletePortMappingCtx(ctx context.Context, remote string, external uint16, protocol string) error
 }
 
-// upnpRouter is a router that speaks UPnP. It implements portRouter.
+// upnpRouter is a router that speaks UPnP. It implements forwarder.
 type upnpRouter struct {
 	wan  wanConnection
 	own  netip.Addr        // of this node, as the router sees it
@@ -114,10 +116,28 @@ func openUPnP(ctx context.Context, client *http.Client, at *url.URL, own netip.P
 		return nil, errNoRouter
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, errNoRouter
+	}
+	root, err := readDescription(resp.Body, at)
+	if err != nil {
+		return nil, err
+	}
+	for _, wan := range connections(root, client, at) {
+		r := &upnpRouter{wan: wan, own: own.Addr(), held: make(map[uint16]uint16)}
+		if _, err := r.external(ctx); err == nil {
+			return r, nil
+		}
+	}
+	return nil, errNoRouter
+}
+
+// readDescription reads what a router at at says of itself.
+func readDescription(r io.Reader, at *url.URL) (*goupnp.RootDevice, error) {
 	var root goupnp.RootDevice
-	dec := xml.NewDecoder(resp.Body)
+	dec := xml.NewDecoder(r)
 	dec.DefaultSpace = goupnp.DeviceXMLNamespace
-	if resp.StatusCode != http.StatusOK || dec.Decode(&root) != nil {
+	if dec.Decode(&root) != nil {
 		return nil, errNoRouter
 	}
 	base := at
@@ -125,32 +145,28 @@ func openUPnP(ctx context.Context, client *http.Client, at *url.URL, own netip.P
 		base = b
 	}
 	root.SetURLBase(base)
-	var found *upnpRouter
+	return &root, nil
+}
+
+// connections gives the connections to the outside that the router itself has,
+// upnpMost at most: it cannot send this node to other machines.
+func connections(root *goupnp.RootDevice, client *http.Client, at *url.URL) (out []wanConnection) {
 	root.Device.VisitServices(func(s *goupnp.Service) {
-		if found != nil || ctx.Err() != nil || s.ControlURL.URL.Hostname() != at.Hostname() {
+		if len(out) == upnpMost || s.ControlURL.URL.Hostname() != at.Hostname() {
 			return
 		}
-		sc := goupnp.ServiceClient{SOAPClient: s.NewSOAPClient(), RootDevice: &root, Service: s}
+		sc := goupnp.ServiceClient{SOAPClient: s.NewSOAPClient(), RootDevice: root, Service: s}
 		sc.SOAPClient.HTTPClient = *client
-		r := &upnpRouter{own: own.Addr(), held: make(map[uint16]uint16)}
 		switch s.ServiceType {
 		case igd.URN_WANIPConnection_1:
-			r.wan = &igd.WANIPConnection1{ServiceClient: sc}
+			out = append(out, &igd.WANIPConnection1{ServiceClient: sc})
 		case igd.URN_WANIPConnection_2:
-			r.wan = &igd.WANIPConnection2{ServiceClient: sc}
+			out = append(out, &igd.WANIPConnection2{ServiceClient: sc})
 		case igd.URN_WANPPPConnection_1:
-			r.wan = &igd.WANPPPConnection1{ServiceClient: sc}
-		default:
-			return
-		}
-		if _, err := r.external(ctx); err == nil {
-			found = r
+			out = append(out, &igd.WANPPPConnection1{ServiceClient: sc})
 		}
 	})
-	if found == nil {
-		return nil, errNoRouter
-	}
-	return found, nil
+	return out
 }
 
 func (r *upnpRouter) external(ctx context.Context) (netip.Addr, error) {
