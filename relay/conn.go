@@ -119,7 +119,7 @@ func (c *Conn) cell(f *frame) error {
 		} else {
 			c.fail(ErrReset)
 		}
-		c.leave()
+		c.left()
 		return nil
 	case wire.CmdPuzzle:
 		z, err := wire.ParsePuzzle(f.data)
@@ -133,12 +133,18 @@ func (c *Conn) cell(f *frame) error {
 			return errProtocol
 		}
 		c.fail(&puzzleError{z})
-		c.leave()
+		c.left()
 		return nil
 	case wire.CmdJoined:
 		msg, err := wire.ParseOpened(f.data)
 		if err != nil {
 			return err
+		}
+		c.mu.Lock()
+		again := c.ready
+		c.mu.Unlock()
+		if again {
+			return errProtocol
 		}
 		select {
 		case c.joined <- msg: // nil on a publisher's side, so never there
@@ -230,6 +236,15 @@ func (c *Conn) leave() {
 	case c.joined != nil && !c.ready: // the session may have answered
 		late += wire.InitialWindow
 	}
+	c.mu.Unlock()
+	c.remove(late)
+}
+
+// left removes a stream that the gateway has ended: nothing comes behind that.
+func (c *Conn) left() { c.remove(0) }
+
+func (c *Conn) remove(late int) {
+	c.mu.Lock()
 	gone := c.gone
 	c.gone = true
 	c.mu.Unlock()

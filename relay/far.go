@@ -181,6 +181,7 @@ func (h *half) takeLocked() *frame {
 	switch {
 	case h.reset, h.lost && h.q.n == 0:
 		h.reset, h.lost = false, false
+		h.gone, h.grant = true, 0 // nothing follows
 		return h.far.control(wire.CmdReset, h.id, []byte{byte(h.reason)})
 	case h.grant > 0:
 		var b [4]byte

@@ -83,6 +83,9 @@ func (l *Listener) cell(f *frame) error {
 		l.p.remove(l.id, l, 0)
 		l.said <- nil
 	case f.h.Cmd == wire.CmdReset:
+		if _, err := wire.ParseReset(f.data); err != nil {
+			return err
+		}
 		l.p.remove(l.id, l, 0)
 		l.said <- ErrRefused
 	default:
