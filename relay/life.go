@@ -141,6 +141,17 @@ func (l *life) late() {
 	l.last = time.Now()
 }
 
+// spoke is when something was last sent, or was about to be.
+func (l *life) spoke() time.Time {
+	at := l.start
+	for _, t := range []time.Time{l.moved, l.sent} {
+		if t.After(at) {
+			at = t
+		}
+	}
+	return at
+}
+
 // due tells how long to wait until the next look, whether to ask now, and
 // whether the path has been silent for too long.
 func (l *life) due(dead time.Duration) (wait time.Duration, ask, over bool) {
@@ -152,7 +163,12 @@ func (l *life) due(dead time.Duration) (wait time.Duration, ask, over bool) {
 		if l.n == 0 { // the first one also measures the way
 			from = l.start
 		}
-		if wait = from.Add(l.pause).Sub(now); wait > 0 {
+		due := from.Add(l.pause)
+		// However much comes: relays look whether anything is sent.
+		if keep := l.spoke().Add(l.keep); keep.Before(due) {
+			due = keep
+		}
+		if wait = due.Sub(now); wait > 0 {
 			return wait, false, false
 		}
 		l.asked, l.sent = now, now
