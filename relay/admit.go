@@ -41,6 +41,9 @@ func (r *Relay) admit(l Link) *circuit {
 		return nil
 	}
 	c := &circuit{r: r, nb: nb, links: []Link{l}}
+	for _, w := range [...]*moving{&c.toPrev, &c.toNext, &c.fromPrev, &c.fromNext} {
+		w.c = c
+	}
 	nb.circuits, nb.opening = append(nb.circuits, c), append(nb.opening, c)
 	nb.from.circuits++
 	nb.from.opening++

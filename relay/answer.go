@@ -12,8 +12,8 @@ type asking struct {
 	got     int
 	b       []byte
 	refused bool  // too many: nothing is kept
-	since   int64 // first piece, in Unix nanoseconds
 	frames  int64 // taken from Relay.pool: as many as b would fill
+	kept          // since the first byte
 }
 
 // add takes a piece.
@@ -39,7 +39,7 @@ func (e *farEnd) ask(f *frame) error {
 		if busy || !e.fresh(id) {
 			return errProtocol // a builder of ours asks less
 		}
-		a = &asking{total: total, refused: !e.c.nb.queries.Allow(), since: time.Now().UnixNano()}
+		a = &asking{total: total, refused: !e.c.nb.queries.Allow()}
 		a.add(rest)
 		e.mu.Lock()
 		e.asks++
@@ -59,14 +59,19 @@ func (e *farEnd) ask(f *frame) error {
 	}
 	full := false
 	if more := int64(len(a.b)+wire.FrameSize-1)/wire.FrameSize - a.frames; more > 0 {
+		if a.frames == 0 {
+			e.ages.add(&a.kept, time.Now().UnixNano(), nil)
+		}
 		a.frames += more
 		full = r.pool.take(more)
 	}
 	whole := a.got == a.total
 	if whole {
 		delete(e.asking, id)
+		e.ages.remove(&a.kept)
 	}
 	e.mu.Unlock()
+	e.c.waits()
 	if full {
 		r.relieve()
 	}

@@ -40,6 +40,7 @@ type circuit struct {
 	far            *farEnd     // used by run; set once
 	turn           atomic.Bool // fwd has turned, bwd is to follow
 	sip            sip         // used by run
+	spot           spot        // in r.waiting
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -167,6 +168,7 @@ func (c *circuit) end(err error) {
 	c.over = true
 	links, far := c.links, c.ends
 	c.mu.Unlock()
+	c.r.waiting.leave(c)
 	c.cancel()
 	for _, l := range links {
 		if c.r.cfg.leaky.ends && err == io.EOF {

@@ -37,6 +37,7 @@ type farEnd struct {
 	asks    int    // requests that come in, are answered, or whose answer was not sent yet
 	listens *standing
 	asking  map[uint32]*asking
+	ages    ages // of what waits in streams and of requests in asking
 }
 
 // half is one side of a spliced stream, or an answer on its way: what waits to
@@ -193,6 +194,7 @@ func (h *half) takeLocked() *frame {
 	if f == nil {
 		return nil
 	}
+	h.far.ages.remove(&f.kept)
 	h.unsaid = false
 	if h.answer > 0 {
 		if h.answer--; h.answer == 0 {
@@ -226,10 +228,10 @@ func (e *farEnd) close() {
 	e.closed = true
 	var dropped, ended []*half
 	for _, h := range e.ready {
-		h.q.drop()
+		h.clearLocked()
 	}
 	for _, h := range e.streams {
-		h.q.drop()
+		h.clearLocked()
 		h.gone = true
 		switch {
 		case h.peer == nil:
@@ -244,6 +246,7 @@ func (e *farEnd) close() {
 	e.open.Store(0)
 	for _, a := range e.asking {
 		e.c.r.pool.give(a.frames)
+		e.ages.remove(&a.kept)
 	}
 	clear(e.asking)
 	e.ready = nil

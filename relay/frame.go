@@ -15,7 +15,7 @@ import (
 type frame struct {
 	off  int   // where the cell begins; set by those who queue frames
 	of   *pool // counts it until it is freed; nil: nobody does
-	at   int64 // when it was queued at a far end, in Unix nanoseconds
+	kept       // at a far end
 	data []byte
 	h    wire.Header
 	b    []byte // mem from where offset 0 is
@@ -38,7 +38,7 @@ func (f *frame) free() {
 	if f.of != nil {
 		f.of.give(1)
 	}
-	f.off, f.of, f.at, f.data, f.h, f.b = 0, nil, 0, nil, wire.Header{}, f.mem[frameRoom:]
+	f.off, f.of, f.kept, f.data, f.h, f.b = 0, nil, kept{}, nil, wire.Header{}, f.mem[frameRoom:]
 	frames.Put(f)
 }
 
@@ -76,10 +76,10 @@ type stream struct {
 	head        [sips]byte
 }
 
-// count lets what the link holds unread count in the pool.
-func (s *stream) count() {
-	if l, ok := s.Link.(FrameLink); ok && s.pool != nil {
-		l.Count(s.pool)
+// count lets what the link holds unread count in the pool, for c.
+func (s *stream) count(c *circuit) {
+	if l, ok := s.Link.(FrameLink); ok {
+		l.Count(room{s.pool, c})
 	}
 }
 

@@ -208,6 +208,7 @@ func (h *half) enter(first *frame) bool {
 	if !r.mayOpen(e) {
 		return false
 	}
+	defer e.c.waits()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed || h.gone || len(e.streams) >= r.limits.Streams {

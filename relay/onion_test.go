@@ -169,8 +169,12 @@ func TestFifo(t *testing.T) {
 	if got, want := q.n, int(in-out); got != want {
 		t.Errorf("got %d left, want %d", got, want)
 	}
-	q.drop()
+	for ; out < in; out++ {
+		if f := q.pop(); f == nil || f.h.Stream != out {
+			t.Fatalf("got %v, want frame %d", f, out)
+		}
+	}
 	if q.pop() != nil {
-		t.Error("not empty after drop")
+		t.Error("not empty after the last")
 	}
 }

@@ -29,18 +29,3 @@ func (q *fifo) pop() *frame {
 	q.n--
 	return f
 }
-
-// oldest gives when the first frame was queued, 0 if there is none.
-func (q *fifo) oldest() int64 {
-	if q.n == 0 {
-		return 0
-	}
-	return q.buf[q.head].at
-}
-
-// drop frees all frames.
-func (q *fifo) drop() {
-	for f := q.pop(); f != nil; f = q.pop() {
-		f.free()
-	}
-}

@@ -71,6 +71,7 @@ type Relay struct {
 	taken   atomic.Uint64
 	refused atomic.Uint64
 	pool    pool         // of frames that it holds
+	waiting waiting      // who holds them
 	streams atomic.Int64 // that end here, of all circuits
 	secret  [32]byte     // for puzzles
 	workers workers      // for handshakes
@@ -151,7 +152,7 @@ func (r *Relay) Serve(l Link) {
 	}
 	r.taken.Add(1)
 	defer r.wg.Done()
-	c.prev.count()
+	c.prev.count(c)
 	err := c.run()
 	c.end(err)
 	c.wg.Wait()

@@ -53,7 +53,7 @@ func (c *circuit) setUp() (middle bool, err error) {
 		return false, err
 	}
 	c.next = stream{Link: l, stall: c.r.patience(c.r.limits.Stall), pool: &c.r.pool, reads: &c.fromNext, writes: &c.toNext}
-	c.next.count()
+	c.next.count(c)
 	c.wg.Go(c.back)
 	return true, nil
 }

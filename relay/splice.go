@@ -80,6 +80,12 @@ func (h *half) inTurn(c wire.Header) bool {
 // push queues a cell for the half's builder; it takes the frame. False means
 // that it exceeds the credit.
 func (h *half) push(f *frame) bool {
+	ok := h.pushed(f)
+	h.far.c.waits()
+	return ok
+}
+
+func (h *half) pushed(f *frame) bool {
 	e := h.far
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -98,10 +104,20 @@ func (h *half) push(f *frame) bool {
 	return true
 }
 
+// queueLocked queues a cell. Who calls it says so to the circuit, when he has
+// let go of the lock.
 func (h *half) queueLocked(f *frame) {
-	f.at = time.Now().UnixNano()
+	h.far.ages.add(&f.kept, time.Now().UnixNano(), h)
 	h.q.push(f)
 	h.far.readyLocked(h)
+}
+
+// clearLocked drops what waits.
+func (h *half) clearLocked() {
+	for f := h.q.pop(); f != nil; f = h.q.pop() {
+		h.far.ages.remove(&f.kept)
+		f.free()
+	}
 }
 
 // removeLocked takes a half off the list of streams, if it is there.
@@ -198,7 +214,7 @@ func (h *half) forgetLocked() {
 		return
 	}
 	h.gone, h.grant = true, 0
-	h.q.drop()
+	h.clearLocked()
 	if h.far.removeLocked(h) {
 		h.far.budget += wire.MaxWindow
 	}
@@ -239,19 +255,14 @@ func (h *half) lose(why wire.Reason) {
 func (e *farEnd) longest() (oldest *half, since int64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, a := range e.asking {
-		if a.frames > 0 && (since == 0 || a.since < since) {
-			since = a.since
-		}
+	k := e.ages.first
+	switch {
+	case k == nil:
+		return nil, 0
+	case k.by == nil, k.by.peer == nil:
+		return nil, k.at
 	}
-	for _, h := range e.ready { // all that hold cells are there
-		if at := h.q.oldest(); at != 0 && (since == 0 || at < since) {
-			if oldest, since = nil, at; h.peer != nil {
-				oldest = h
-			}
-		}
-	}
-	return oldest, since
+	return k.by, k.at
 }
 
 // lostBothWays resets a stream at both ends.
