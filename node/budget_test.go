@@ -12,8 +12,8 @@ import (
 // one budget; circuits of others send from theirs.
 func TestShareOfLinks(t *testing.T) {
 	ms := startMeshes(t, 2)
-	waitFor(t, ms[1], patience, "a relay", func() bool { return len(ms[1].view.usable()) == 1 })
-	d := ms[1].view.usable()[0]
+	waitFor(t, ms[1], patience, "a relay", func() bool { return len(ms[1].view.Usable()) == 1 })
+	d := ms[1].view.Usable()[0]
 	m := ms[1].t
 	m.shares = relay.NewShares(1<<20, true)
 	others := neighbours{t: m}
@@ -54,10 +54,10 @@ func TestShareOfLinks(t *testing.T) {
 // TestLinkResetFreesWriter: who waits for a slow share is let go with the link.
 func TestLinkResetFreesWriter(t *testing.T) {
 	ms := startMeshes(t, 2)
-	waitFor(t, ms[1], patience, "a relay", func() bool { return len(ms[1].view.usable()) == 1 })
+	waitFor(t, ms[1], patience, "a relay", func() bool { return len(ms[1].view.Usable()) == 1 })
 	m := ms[1].t
 	m.shares = relay.NewShares(1, true)
-	l, err := neighbours{t: m}.Dial(t.Context(), ms[1].view.usable()[0])
+	l, err := neighbours{t: m}.Dial(t.Context(), ms[1].view.Usable()[0])
 	if err != nil {
 		t.Fatal(err)
 	}

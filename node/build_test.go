@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"wanderfs/node/view"
 	"wanderfs/relay"
 	"wanderfs/relay/relaytest"
 	"wanderfs/relay/wire"
@@ -44,9 +45,9 @@ func newHarshNet(t *testing.T, relays int) *harshNet {
 // user gives the paths of somebody who has met all relays but not tried any.
 func (h *harshNet) user(t *testing.T) *paths {
 	t.Helper()
-	v := newView(wire.NodeID{1}, relaytest.Name, addrPolicy{lab: true}, nil)
+	v := view.New(wire.NodeID{1}, relaytest.Name, view.Policy{Lab: true}, nil)
 	for _, d := range h.relays {
-		v.add(d, d.Node)
+		v.Add(d, d.Node)
 	}
 	b := h.net.Builder()
 	b.HopTimeout = 10 * time.Second
@@ -215,10 +216,10 @@ func TestKillingEntryIsDropped(t *testing.T) {
 	}
 	t.Cleanup(func() { n.Close() })
 	now := time.Now()
-	v := newView(wire.NodeID{1}, relaytest.Name, addrPolicy{lab: true}, func() time.Time { return now })
+	v := view.New(wire.NodeID{1}, relaytest.Name, view.Policy{Lab: true}, func() time.Time { return now })
 	for i := range 20 {
 		d := n.Hops(i)[0]
-		v.add(d, d.Node)
+		v.Add(d, d.Node)
 	}
 	keep := openTestPins(t, t.TempDir())
 	c := testChooser(t, v, keep)
@@ -231,12 +232,12 @@ func TestKillingEntryIsDropped(t *testing.T) {
 	b.Network = killer{b.Network, bad, &tries}
 	p := newPaths(b, v, c, new(heldRelays))
 	gone := func() bool {
-		v.alive(bad) // it answers whenever it is visited
+		v.Alive(bad) // it answers whenever it is visited
 		return !firstsOf(t, c)[bad]
 	}
 	for i := 0; i < 600 && (i%20 > 0 || !gone()); i++ {
 		now = now.Add(10 * time.Second) // the pause after a failure is over
-		v.alive(bad)
+		v.Alive(bad)
 		path, err := p.build(t.Context(), purposeLookup, func() ([]wire.Descriptor, error) { return c.lookup(3) })
 		if err != nil {
 			t.Fatalf("build %d: %v", i, err)
@@ -247,7 +248,7 @@ func TestKillingEntryIsDropped(t *testing.T) {
 		t.Fatalf("after %d set-ups through it: given up %v", tries, gone())
 	}
 	c.save()
-	v.alive(bad)
+	v.Alive(bad)
 	after := firstsOf(t, testChooser(t, v, keep))
 	if after[bad] || !after[entries[1]] || len(after) != 2 {
 		t.Errorf("after a restart: %d entries, the bad one %v", len(after), after[bad])

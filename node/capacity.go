@@ -59,7 +59,7 @@ func (m *meter) look(passed time.Duration) {
 		for i, h := range p.hops {
 			ids[i] = h.Node
 		}
-		m.paths.view.carried(ids, float64(total-before)/passed.Seconds())
+		m.paths.view.Carried(ids, float64(total-before)/passed.Seconds())
 	}
 	m.last = now
 }

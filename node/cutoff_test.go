@@ -19,7 +19,7 @@ func TestCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWhole(t, relaytest.Config{Relays: relays, Latency: 50 * time.Millisecond, Rate: 4_000_000, Connect: startTrips}, content, 3, fetch.Config{})
 		defer w.Close()
-		off := w.find.paths.view.doubts
+		off := w.find.paths.view.Doubts
 		noticed := make(chan time.Duration, 1)
 		var before []wire.NodeID
 		names := func() (out []wire.NodeID) {
@@ -39,7 +39,7 @@ func TestCutOff(t *testing.T) {
 			go func() {
 				for {
 					time.Sleep(100 * time.Millisecond)
-					if _, is := off.cutOff(); is || time.Since(start) > time.Minute {
+					if _, is := off.CutOff(); is || time.Since(start) > time.Minute {
 						break
 					}
 				}
@@ -56,7 +56,7 @@ func TestCutOff(t *testing.T) {
 		if took > 6*time.Second {
 			t.Errorf("noticed after %v", took)
 		}
-		if _, is := off.cutOff(); is {
+		if _, is := off.CutOff(); is {
 			t.Error("still said to be cut off")
 		}
 		for i, id := range names()[:len(before)] {

@@ -11,13 +11,15 @@ import (
 
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	"wanderfs/node/view"
 )
 
 const walkTimeout = 15 * time.Second // ours
 
 // newDHT makes kad-dht a pure routing table: it finds peers near a key and
 // stores nothing. Reachable nodes serve it, others only ask.
-func newDHT(t *transport, v *view) (*dht.IpfsDHT, error) {
+func newDHT(t *transport, v *view.View) (*dht.IpfsDHT, error) {
 	mode := dht.ModeAuto
 	switch t.reach.mode {
 	case Public:
@@ -30,9 +32,9 @@ func newDHT(t *transport, v *view) (*dht.IpfsDHT, error) {
 		dht.Mode(mode),
 		dht.DisableValues(),
 		dht.DisableProviders(),
-		dht.AddressFilter(t.policy.told),
+		dht.AddressFilter(func(a []ma.Multiaddr) []ma.Multiaddr { return told(t.policy, a) }),
 	}
-	if !t.policy.lab { // a laboratory's nodes all live in few prefixes
+	if !t.policy.Lab { // a laboratory's nodes all live in few prefixes
 		opts = append(opts, dht.RoutingTablePeerDiversityFilter(dht.NewRTPeerDiversityFilter(t.Host, 2, 3)))
 	}
 	d, err := dht.New(dhtHost{t.Host, t, v}, opts...)

@@ -8,7 +8,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 
-	"wanderfs/relay/wire"
+	"wanderfs/node/view"
 )
 
 // dhtHost is the host as kad-dht sees it. As it is, kad-dht answers FIND_NODE
@@ -21,7 +21,7 @@ import (
 type dhtHost struct {
 	host.Host
 	t    *transport
-	view *view
+	view *view.View
 }
 
 // Peerstore implements host.Host.
@@ -51,12 +51,12 @@ func (s dhtPeers) Addrs(p peer.ID) []ma.Multiaddr {
 	if err != nil {
 		return nil
 	}
-	d, ok := s.h.view.vouched(id)
+	d, ok := s.h.view.Vouched(id)
 	if !ok {
 		return nil
 	}
 	var out []ma.Multiaddr
-	for _, a := range s.h.t.policy.dialable(d) {
+	for _, a := range s.h.t.policy.Dialable(d) {
 		out = append(out, multiaddrOf(a))
 	}
 	return out
@@ -71,15 +71,3 @@ type dhtNetwork struct{ network.Network }
 
 // Connectedness implements network.Network.
 func (dhtNetwork) Connectedness(peer.ID) network.Connectedness { return network.NotConnected }
-
-// vouched returns the descriptor of a relay that this node would tell others
-// of: it has met it.
-func (v *view) vouched(id wire.NodeID) (wire.Descriptor, bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	k := v.relays[id]
-	if k == nil || !k.met || k.taken || !v.now().Before(k.desc.Expires) {
-		return wire.Descriptor{}, false
-	}
-	return k.desc, true
-}

@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"golang.org/x/time/rate"
 
+	"wanderfs/node/view"
 	"wanderfs/relay/wire"
 )
 
@@ -33,6 +34,8 @@ const (
 	maxQueue     = 512 // peers waiting to be visited
 	maxRetries   = 64  // failed relays to be visited again
 	exchangeRate = 10  // messages a second accepted from one peer, burst 50
+
+	viewFile = "view" // see view.Bytes
 )
 
 // discovery fills the view: it connects to the peers it was given or
@@ -41,7 +44,7 @@ const (
 type discovery struct {
 	t     *transport
 	dht   *dht.IpfsDHT
-	view  *view
+	view  *view.View
 	self  *ownDescriptor
 	held  *heldRelays
 	peers *peerBook
@@ -74,7 +77,7 @@ type discovery struct {
 	rates   map[wire.NodeID]*rate.Limiter // guarded by mu
 }
 
-func newDiscovery(t *transport, d *dht.IpfsDHT, v *view, self *ownDescriptor, held *heldRelays, book *peerBook, dir string, log *slog.Logger) *discovery {
+func newDiscovery(t *transport, d *dht.IpfsDHT, v *view.View, self *ownDescriptor, held *heldRelays, book *peerBook, dir string, log *slog.Logger) *discovery {
 	return &discovery{
 		t: t, dht: d, view: v, self: self, held: held, peers: book, dir: dir, log: log,
 		kick: make(chan struct{}, 1), met: make(chan struct{}, 1),
@@ -94,7 +97,7 @@ func (d *discovery) start() error {
 		return fmt.Errorf("start discovery: %w", err)
 	}
 	d.ctx, d.cancel = context.WithCancel(context.Background())
-	d.view.doubts.ask = d.enqueueSome
+	d.view.Doubts.Ask = d.enqueueSome
 	d.wg.Go(func() {
 		defer d.switches.Close()
 		defer sub.Close()
@@ -135,9 +138,9 @@ func (d *discovery) allow(from wire.NodeID) bool {
 }
 
 // learn adds what a peer said and decides what follows from it.
-func (d *discovery) learn(e exchange, from source) {
+func (d *discovery) learn(e exchange, from view.Source) {
 	for _, h := range e.held {
-		if d.held.add(h, from.node) {
+		if d.held.add(h, from.Node) {
 			d.mu.Lock()
 			if len(d.keeps) < maxHeldExchange {
 				d.keeps = append(d.keeps, h)
@@ -146,9 +149,9 @@ func (d *discovery) learn(e exchange, from source) {
 			signal(d.met)
 		}
 	}
-	_, met := d.view.count()
+	_, met := d.view.Count()
 	for _, desc := range e.ds {
-		isNew, visit := d.view.learn(desc, from)
+		isNew, visit := d.view.Learn(desc, from)
 		if isNew {
 			d.mu.Lock()
 			if len(d.fresh) < maxExchange {
@@ -245,7 +248,7 @@ func (d *discovery) rounds() {
 	d.saveSometimes() // the peers that the user gave
 	d.join()
 	for {
-		_, met := d.view.count()
+		_, met := d.view.Count()
 		every := roundEvery
 		if met < enoughMet {
 			every = lonelyEvery
@@ -256,7 +259,7 @@ func (d *discovery) rounds() {
 		case <-time.After(every/2 + rand.N(every)):
 		}
 		d.self.refresh()
-		d.view.expire()
+		d.view.Expire()
 		d.round()
 		d.saveSometimes()
 	}
@@ -275,7 +278,7 @@ func (d *discovery) join() {
 	}
 	wg.Wait()
 	d.dht.RefreshRoutingTable()
-	for _, id := range d.view.unmet(visitors) {
+	for _, id := range d.view.Unmet(visitors) {
 		if p, err := peerOf(id); err == nil {
 			d.enqueue(p)
 		}
@@ -294,8 +297,8 @@ func (d *discovery) round() {
 			d.enqueue(p)
 		}
 	}
-	if _, met := d.view.count(); met < wantMet {
-		for _, id := range d.view.unmet(visitors) {
+	if _, met := d.view.Count(); met < wantMet {
+		for _, id := range d.view.Unmet(visitors) {
 			if p, err := peerOf(id); err == nil {
 				d.enqueue(p)
 			}
@@ -306,7 +309,7 @@ func (d *discovery) round() {
 	for _, p := range ps[:min(3, len(ps))] {
 		d.enqueue(p)
 	}
-	for _, id := range d.view.some(2) { // connected or not: who is dead is noticed
+	for _, id := range d.view.Some(2) { // connected or not: who is dead is noticed
 		if p, err := peerOf(id); err == nil {
 			d.enqueue(p)
 		}
@@ -330,8 +333,10 @@ func (d *discovery) save() error {
 	d.saving.Lock()
 	defer d.saving.Unlock()
 	d.saved = time.Now()
-	if err := d.view.save(filepath.Join(d.dir, viewFile)); err != nil {
-		return fmt.Errorf("save view: %w", err)
+	if b := d.view.Bytes(); b != nil {
+		if err := writeFile(filepath.Join(d.dir, viewFile), b); err != nil {
+			return fmt.Errorf("save view: %w", err)
+		}
 	}
 	return d.peers.save(filepath.Join(d.dir, peersFile))
 }

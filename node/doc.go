@@ -16,19 +16,17 @@
 //	links          one stream for each circuit and hop: link, eager (few round
 //	               trips), gather and rawconn (few system calls), budget (own and
 //	               others' rates); the package mux has the streams
-//	the view       whom this node knows: view, viewfile, learn, self, issued,
-//	               peerbook;
-//	               health (how each did), doubts (is it us?) and versions (one
-//	               descriptor for all);
-//	               discovery, visit and exchange fill it, dht and dhthost walk;
-//	               held has relays that nobody can dial; mesh wires all of it
-//	choice         which relays a path takes: field, hops, pinner and pinstore,
+//	the view       whom this node knows is in the package view; discovery, visit
+//	               and exchange fill it, dht and dhthost walk, peerbook remembers;
+//	               self and issued are what it tells of itself; held has relays
+//	               that nobody can dial; mesh wires all of it
+//	choice         which relays a path takes: hops, pinstore (who is pinned),
 //	               neighbours (who is up), capacity (what they can do)
 //	paths          paths, and pool for look-ups
 //	the index      router (as a super node and as a far end), search, put
 //	sharing        publisher, sharegroup, announcer, session, ownsessions, lifetime;
 //	               reshare and resharegroup for what was read
-//	reading        library, reader, readsession, mime; legs, legpath and looks for
+//	reading        library, pinner (what is kept), reader, readsession, mime; legs, legpath and looks for
 //	               what happens when a path fails
 //	the node       node, config, status, errors
 package node

@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"wanderfs/node/view"
 	"wanderfs/relay/wire"
 )
 
@@ -119,9 +120,9 @@ func (d *discovery) answerExchange(s network.Stream) {
 }
 
 // sourceOf gives the source at the other end of a connection.
-func sourceOf(id wire.NodeID, c network.Conn) source {
+func sourceOf(id wire.NodeID, c network.Conn) view.Source {
 	at, _ := addrPortOf(c.RemoteMultiaddr())
-	return sourceAt(id, at)
+	return view.SourceAt(id, at)
 }
 
 // tellable returns the own descriptor, if there is one, and a sample.
@@ -130,7 +131,7 @@ func (d *discovery) tellable() []wire.Descriptor {
 	if own, ok := d.own(); ok {
 		out = append(out, own)
 	}
-	return append(out, d.view.sample(maxExchange-1)...)
+	return append(out, d.view.Sample(maxExchange-1)...)
 }
 
 // ask exchanges descriptors with a connected peer.
@@ -162,7 +163,7 @@ func (d *discovery) ask(ctx context.Context, p peer.ID) error {
 // still.
 func (d *discovery) noteOwn(e exchange, from wire.NodeID) {
 	if !slices.ContainsFunc(e.ds, func(desc wire.Descriptor) bool { return desc.Node == from }) {
-		d.view.takenBack(from)
+		d.view.TakenBack(from)
 	}
 }
 

@@ -9,13 +9,14 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	"wanderfs/node/view"
 )
 
 // gater refuses connections that the address policy does not allow, and while
 // a descriptor is dialled all addresses that it does not sign. It implements
 // connmgr.ConnectionGater.
 type gater struct {
-	policy addrPolicy
+	policy view.Policy
 
 	mu   sync.Mutex
 	only map[peer.ID]*dialling // guarded by mu
@@ -26,7 +27,7 @@ type dialling struct {
 	users int
 }
 
-func newGater(p addrPolicy) *gater { return &gater{policy: p, only: make(map[peer.ID]*dialling)} }
+func newGater(p view.Policy) *gater { return &gater{policy: p, only: make(map[peer.ID]*dialling)} }
 
 // restrict lets p be dialled at addrs only until release is called. Where two
 // restrictions overlap in time, their addresses add up.
@@ -51,7 +52,7 @@ func (g *gater) restrict(p peer.ID, addrs []netip.AddrPort) (release func()) {
 
 func (g *gater) allows(m ma.Multiaddr) (netip.AddrPort, bool) {
 	a, ok := addrPortOf(m)
-	return a, ok && g.policy.allows(a.Addr())
+	return a, ok && g.policy.Allows(a.Addr())
 }
 
 // InterceptPeerDial implements connmgr.ConnectionGater.

@@ -136,12 +136,12 @@ func TestNeverItself(t *testing.T) {
 	eventually(t, patience, "a path", func() bool { return n.Status().Ready })
 	eventually(t, patience, "its own descriptor", func() bool { _, ok := n.mesh.self.get(); return ok })
 	own, _ := n.mesh.self.get()
-	waitFor(t, n.mesh, patience, "six relays", func() bool { return len(n.mesh.view.usable()) == 6 })
-	n.mesh.view.add(own, own.Node) // somebody tells it of itself
-	if _, ok := n.mesh.view.lookup(own.Node); ok {
+	waitFor(t, n.mesh, patience, "six relays", func() bool { return len(n.mesh.view.Usable()) == 6 })
+	n.mesh.view.Add(own, own.Node) // somebody tells it of itself
+	if _, ok := n.mesh.view.Lookup(own.Node); ok {
 		t.Error("a node knows itself as a relay")
 	}
-	gateway := n.mesh.view.usable()[0]
+	gateway := n.mesh.view.Usable()[0]
 	check := func(what string, hops []wire.Descriptor, err error) {
 		t.Helper()
 		if err != nil {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"wanderfs/node/view"
+	"wanderfs/node/view/viewtest"
 	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
@@ -17,21 +19,21 @@ import (
 func TestOwnPathsDoNotShow(t *testing.T) {
 	now := time.Now()
 	v := testView(func() time.Time { return now })
-	d, other := testRelay(1, "10.1.0.1:1", wire.FlagSuper, now), testRelay(2, "10.2.0.1:1", wire.FlagSuper, now)
-	v.add(d, d.Node)
-	v.add(other, other.Node)
+	d, other := viewtest.Relay(1, "10.1.0.1:1", wire.FlagSuper, now), viewtest.Relay(2, "10.2.0.1:1", wire.FlagSuper, now)
+	v.Add(d, d.Node)
+	v.Add(other, other.Node)
 	r := &router{view: v, self: &ownDescriptor{}}
 	shown := func() bool {
-		told := slices.ContainsFunc(v.sample(10), func(x wire.Descriptor) bool { return x.Node == d.Node })
-		kept := slices.ContainsFunc(v.usable(), func(x wire.Descriptor) bool { return x.Node == d.Node })
+		told := slices.ContainsFunc(v.Sample(10), func(x wire.Descriptor) bool { return x.Node == d.Node })
+		kept := slices.ContainsFunc(v.Usable(), func(x wire.Descriptor) bool { return x.Node == d.Node })
 		asked := slices.Contains(r.viewed([32]byte{}).first(8), d.Node)
 		if told != kept || told != asked {
 			t.Fatalf("told %v, kept %v, asked %v", told, kept, asked)
 		}
 		return told
 	}
-	b := newPaths(&relay.Builder{Network: refusing{}, NetworkName: testNetwork}, v, testChooser(t, v, nil), newHeldRelays(nil, v, nil))
-	for range deadAfter {
+	b := newPaths(&relay.Builder{Network: refusing{}, NetworkName: viewtest.Network}, v, testChooser(t, v, nil), newHeldRelays(nil, v, nil))
+	for range view.DeadAfter {
 		if _, err := b.through(t.Context(), purposeLookup, []wire.Descriptor{d}, false); err == nil {
 			t.Fatal("built")
 		}
@@ -39,7 +41,7 @@ func TestOwnPathsDoNotShow(t *testing.T) {
 			t.Fatal("a failure in an own path shows")
 		}
 		now = now.Add(10 * time.Minute)
-		v.alive(other.Node)
+		v.Alive(other.Node)
 	}
 	if !field(v, d.Node).Dead {
 		t.Error("the choice of hops did not learn of it")
@@ -47,19 +49,19 @@ func TestOwnPathsDoNotShow(t *testing.T) {
 	if field(v, d.Node).Stale {
 		t.Error("it is visited because it failed in an own path")
 	}
-	v.failed(d.Node)
+	v.Failed(d.Node)
 	if shown() {
 		t.Fatal("one that cannot be visited is told of")
 	}
-	v.hopWorked(d.Node) // nor does success
+	v.HopWorked(d.Node) // nor does success
 	if shown() {
 		t.Error("a success in an own path shows")
 	}
 	if field(v, d.Node).Failed {
 		t.Error("the choice of hops did not learn of the success")
 	}
-	now = now.Add(freshFor - 40*time.Minute) // 40 have passed
-	v.hopWorked(d.Node)
+	now = now.Add(view.FreshFor - 40*time.Minute) // 40 have passed
+	v.HopWorked(d.Node)
 	if c := field(v, d.Node); !c.Stale || !c.Up {
 		t.Error("it is not visited because it works in an own path")
 	}
@@ -70,28 +72,28 @@ func TestOwnPathsDoNotShow(t *testing.T) {
 func TestOthersDoNotChangeOwnChoice(t *testing.T) {
 	now := time.Now()
 	v := testView(func() time.Time { return now })
-	d, other := testRelay(1, "10.1.0.1:1", wire.FlagSuper, now), testRelay(2, "10.2.0.1:1", wire.FlagSuper, now)
-	v.add(d, d.Node)
-	v.add(other, other.Node)
-	for range deadAfter {
-		v.askFailed(d.Node)
+	d, other := viewtest.Relay(1, "10.1.0.1:1", wire.FlagSuper, now), viewtest.Relay(2, "10.2.0.1:1", wire.FlagSuper, now)
+	v.Add(d, d.Node)
+	v.Add(other, other.Node)
+	for range view.DeadAfter {
+		v.AskFailed(d.Node)
 		now = now.Add(10 * time.Minute)
-		v.alive(other.Node)
+		v.Alive(other.Node)
 	}
 	if c := field(v, d.Node); c.Failed || c.Silent || c.Dead || !c.Up {
 		t.Error("index requests of others changed the choice of hops")
 	}
-	if len(v.askable()) != 1 || !v.dead(d.Node) {
+	if len(v.Askable()) != 1 || !v.Dead(d.Node) {
 		t.Error("it is asked again though it is dead")
 	}
-	if len(v.usable()) != 2 {
+	if len(v.Usable()) != 2 {
 		t.Error("it is not told of")
 	}
 }
 
 // field gives a relay as the choice of hops sees it.
-func field(v *view, id wire.NodeID) relay.Candidate {
-	for _, c := range v.candidates() {
+func field(v *view.View, id wire.NodeID) relay.Candidate {
+	for _, c := range v.Candidates() {
 		if c.Node == id {
 			return c
 		}

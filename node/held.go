@@ -13,6 +13,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"wanderfs/node/view"
+	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
 
@@ -49,7 +51,7 @@ const (
 // dialled itself. It is safe for concurrent use.
 type heldRelays struct {
 	t     *transport
-	view  *view
+	view  *view.View
 	self  *ownDescriptor
 	share int // heldShare, but for tests
 	tell  func(wire.Held)
@@ -74,7 +76,7 @@ type heldRelay struct {
 	until time.Time              // not to be used before, after a failure
 }
 
-func newHeldRelays(t *transport, v *view, self *ownDescriptor) *heldRelays {
+func newHeldRelays(t *transport, v *view.View, self *ownDescriptor) *heldRelays {
 	return &heldRelays{
 		t: t, view: v, self: self, share: heldShare, now: time.Now,
 		known: make(map[wire.NodeID]*heldRelay), per: make(map[wire.NodeID]int), keeping: make(map[peer.ID]bool),
@@ -119,12 +121,12 @@ func (r *heldRelays) add(rec wire.Held, from wire.NodeID) (tell bool) {
 	}
 	r.mu.Lock()
 	k := r.known[id]
-	same := k != nil && sameBytes(k.rec, rec)
+	same := k != nil && wire.Same(k.rec, rec)
 	r.mu.Unlock()
-	if !same && rec.Verify(r.view.network, r.now()) != nil { // outside the lock: 0.2 ms
+	if !same && rec.Verify(r.view.Network(), r.now()) != nil { // outside the lock: 0.2 ms
 		return false
 	}
-	r.view.outdated(rec.Desc)
+	r.view.Outdated(rec.Desc)
 	p, err := peerOf(id)
 	if err != nil || direct && r.t.Network().Connectedness(p) != network.Connected {
 		return false
@@ -288,7 +290,7 @@ func (r *heldRelays) tend() {
 			}
 		}
 		p, err := peerOf(id)
-		newer, ok := r.view.lookup(id)
+		newer, ok := r.view.Lookup(id)
 		dialable := ok && newer.Issued.After(k.rec.Desc.Issued) // by now
 		if err != nil || dialable || !now.Before(k.rec.Desc.Expires) || k.here && r.t.Network().Connectedness(p) != network.Connected {
 			r.dropLocked(id, k)
@@ -336,7 +338,7 @@ func (r *heldRelays) tend() {
 		r.mu.Unlock()
 		return
 	}
-	r.ownOK = rec.Sign(r.t.key, r.view.network) == nil
+	r.ownOK = rec.Sign(r.t.key, r.view.Network()) == nil
 	r.own = rec
 	tell := r.ownOK
 	r.mu.Unlock()
@@ -354,8 +356,8 @@ func (r *heldRelays) neighbours() []wire.NodeID {
 		rank [sha256.Size]byte
 	}
 	var all []candidate
-	for _, d := range r.view.usable() {
-		if _, met := r.view.vouched(d.Node); !met || !d.Super() {
+	for _, d := range r.view.Usable() {
+		if _, met := r.view.Vouched(d.Node); !met || !d.Super() {
 			continue
 		}
 		all = append(all, candidate{d, sha256.Sum256(slices.Concat([]byte("wanderfs/held/1\x00"), r.t.key.Seed(), d.Node[:]))})
@@ -366,8 +368,8 @@ func (r *heldRelays) neighbours() []wire.NodeID {
 	for _, c := range all {
 		near := false
 		var hoods []netip.Prefix
-		for _, a := range r.t.policy.dialable(c.d) {
-			if h := neighbourhood(a); !a.Addr().IsLoopback() {
+		for _, a := range r.t.policy.Dialable(c.d) {
+			if h := relay.Neighbourhood(a.Addr()); !a.Addr().IsLoopback() {
 				hoods = append(hoods, h)
 				near = near || seen[h]
 			}

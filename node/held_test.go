@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"wanderfs/cache/chunk"
+	"wanderfs/node/view/viewtest"
 	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
@@ -19,15 +20,15 @@ import (
 // testHeld is a relay that nobody can dial, with its record.
 func testHeld(t testing.TB, seed int, through ...wire.NodeID) wire.Held {
 	t.Helper()
-	key := testKey(seed)
-	d := testRelay(seed, "10.1.0.1:1", 0, time.Now())
+	key := viewtest.Key(seed)
+	d := viewtest.Relay(seed, "10.1.0.1:1", 0, time.Now())
 	d.Addrs = nil
-	if err := d.Sign(key, testNetwork); err != nil {
+	if err := d.Sign(key, viewtest.Network); err != nil {
 		t.Fatal(err)
 	}
 	slices.SortFunc(through, func(a, b wire.NodeID) int { return bytes.Compare(a[:], b[:]) })
 	h := wire.Held{Desc: d, Through: [wire.HeldThrough]wire.NodeID(through)}
-	if err := h.Sign(key, testNetwork); err != nil {
+	if err := h.Sign(key, viewtest.Network); err != nil {
 		t.Fatal(err)
 	}
 	return h
@@ -42,7 +43,7 @@ func TestHeldRelays(t *testing.T) {
 	now := time.Now()
 	var hops []wire.Descriptor
 	for i := range 5 {
-		hops = append(hops, testRelay(10+i, "10.1.0.1:1", 0, now))
+		hops = append(hops, viewtest.Relay(10+i, "10.1.0.1:1", 0, now))
 	}
 	a, b, other := hops[1].Node, hops[4].Node, hops[2].Node
 	h := testHeld(t, 3, a, b)
@@ -104,18 +105,18 @@ func TestHeldRelays(t *testing.T) {
 func TestHeldRelayBecomesDialable(t *testing.T) {
 	m := startMesh(t, labConfig(t))
 	r := newHeldRelays(m.t, testView(nil), m.self)
-	a, b := testRelay(10, "10.1.0.1:1", 0, time.Now()).Node, testRelay(11, "10.1.0.1:1", 0, time.Now()).Node
+	a, b := viewtest.Relay(10, "10.1.0.1:1", 0, time.Now()).Node, viewtest.Relay(11, "10.1.0.1:1", 0, time.Now()).Node
 	h := testHeld(t, 3, a, b)
 	id := h.Desc.Node
-	r.view.add(testRelay(3, "10.1.0.1:1", 0, h.Desc.Issued.Add(-time.Minute)), id)
+	r.view.Add(viewtest.Relay(3, "10.1.0.1:1", 0, h.Desc.Issued.Add(-time.Minute)), id)
 	r.add(h, a)
 	r.tend()
-	if _, ok := r.view.get(id); ok || r.known[id] == nil {
+	if _, ok := usable(r.view, id); ok || r.known[id] == nil {
 		t.Errorf("after it said that it is held: dialled %v, held %v", ok, r.known[id] != nil)
 	}
-	r.view.add(testRelay(3, "10.1.0.1:1", 0, h.Desc.Issued.Add(time.Minute)), id)
+	r.view.Add(viewtest.Relay(3, "10.1.0.1:1", 0, h.Desc.Issued.Add(time.Minute)), id)
 	r.tend()
-	if _, ok := r.view.get(id); !ok || r.known[id] != nil {
+	if _, ok := usable(r.view, id); !ok || r.known[id] != nil {
 		t.Errorf("after it said that it can be dialled: dialled %v, held %v", ok, r.known[id] != nil)
 	}
 }
@@ -124,7 +125,7 @@ func TestHeldRelayBecomesDialable(t *testing.T) {
 func TestHeldRelaysAreBounded(t *testing.T) {
 	m := startMesh(t, labConfig(t))
 	r := newHeldRelays(m.t, testView(nil), m.self)
-	a, b := testRelay(10, "10.1.0.1:1", 0, time.Now()).Node, testRelay(11, "10.1.0.1:1", 0, time.Now()).Node
+	a, b := viewtest.Relay(10, "10.1.0.1:1", 0, time.Now()).Node, viewtest.Relay(11, "10.1.0.1:1", 0, time.Now()).Node
 	for i := range maxPerHold + 20 {
 		r.add(testHeld(t, 20+i, a, b), a)
 	}
@@ -142,11 +143,11 @@ func TestHeldNeighboursShowNoPins(t *testing.T) {
 	}
 	defer m.Close()
 	for i := range 8 {
-		d := testRelay(10+i, fmt.Sprintf("10.%d.0.1:1", i), wire.FlagSuper, time.Now())
-		if err := d.Sign(testKey(10+i), m.view.network); err != nil {
+		d := viewtest.Relay(10+i, fmt.Sprintf("10.%d.0.1:1", i), wire.FlagSuper, time.Now())
+		if err := d.Sign(viewtest.Key(10+i), m.view.Network()); err != nil {
 			t.Fatal(err)
 		}
-		m.view.add(d, d.Node)
+		m.view.Add(d, d.Node)
 	}
 	named := m.held.neighbours()
 	if len(named) != wire.HeldThrough {
@@ -158,7 +159,7 @@ func TestHeldNeighboursShowNoPins(t *testing.T) {
 			t.Fatal("no path is pinned to a named relay")
 		}
 		if try%20 == 0 { // six of eight are pinned, and may miss both
-			m.chooser.policy, err = relay.NewChooser(relay.ChoiceConfig{Settle: -1, Now: m.view.now}, nil)
+			m.chooser.policy, err = relay.NewChooser(relay.ChoiceConfig{Settle: -1, Now: m.view.Now}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"wanderfs/node/view"
 	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
@@ -22,7 +23,7 @@ var errLeft = errors.New("a relay has just gone")
 // from the view, with what it pins kept on disk. It is safe for concurrent
 // use.
 type chooser struct {
-	view *view
+	view *view.View
 	keep *pinStore // nil keeps it in memory only
 	log  *slog.Logger
 
@@ -35,7 +36,7 @@ type chooser struct {
 
 // newChooser goes on with what is kept. What cannot be read is lost: entries
 // are pinned anew.
-func newChooser(v *view, keep *pinStore, cfg relay.ChoiceConfig, log *slog.Logger) (*chooser, error) {
+func newChooser(v *view.View, keep *pinStore, cfg relay.ChoiceConfig, log *slog.Logger) (*chooser, error) {
 	c := &chooser{view: v, keep: keep, log: log, settling: make(chan struct{}, 1)}
 	state, err := keep.load()
 	if err == nil {
@@ -56,7 +57,7 @@ func newChooser(v *view, keep *pinStore, cfg relay.ChoiceConfig, log *slog.Logge
 func (c *chooser) path(n int, super bool, avoid ...wire.Descriptor) ([]wire.Descriptor, error) {
 	w := relay.Want{Hops: n, Gateway: super}
 	for _, d := range avoid {
-		if cand, ok := c.view.candidateOf(d); ok {
+		if cand, ok := c.view.Candidate(d); ok {
 			w.Avoid = append(w.Avoid, cand)
 		}
 	}
@@ -72,7 +73,7 @@ func (c *chooser) lookup(n int) ([]wire.Descriptor, error) {
 }
 
 func (c *chooser) choose(w relay.Want) ([]wire.Descriptor, error) {
-	f := c.view.field()
+	f := c.view.Field()
 	c.mu.Lock()
 	ids, err := c.policy.Choose(f, w)
 	c.saveLocked(false) // before anybody new is shown a path
@@ -85,9 +86,9 @@ func (c *chooser) choose(w relay.Want) ([]wire.Descriptor, error) {
 	}
 	hops := make([]wire.Descriptor, len(ids))
 	for i, id := range ids {
-		find := c.view.settled
+		find := c.view.Settled
 		if i == 0 { // it sees in any case whose path it is
-			find = c.view.lookup
+			find = c.view.Lookup
 		}
 		d, ok := find(id)
 		if !ok {
@@ -132,10 +133,10 @@ const onlineFor = 3 * time.Minute // ours
 // watch takes down who was up for the time that has passed. While this node is
 // cut off it learns nothing of others: that time does not count.
 func (c *chooser) watch(passed time.Duration) {
-	if !c.view.online(onlineFor) {
+	if !c.view.Online(onlineFor) {
 		return
 	}
-	f := c.view.field()
+	f := c.view.Field()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.policy.Watch(f, passed)
@@ -152,7 +153,7 @@ func (c *chooser) neighbours() []relay.Candidate {
 // stale gives a few watched relays to be visited, because nothing fresh is
 // known of them.
 func (c *chooser) stale(n int) []wire.NodeID {
-	f := c.view.field()
+	f := c.view.Field()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.policy.Stale(f, n)

@@ -5,41 +5,77 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"wanderfs/node/view"
+	"wanderfs/node/view/viewtest"
 	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
 
+func testView(now func() time.Time) *view.View {
+	return view.New(wire.NodeID{1}, viewtest.Network, view.Policy{Lab: true}, now)
+}
+
+// usable returns the descriptor of id when it is confirmed and well at visits.
+func usable(v *view.View, id wire.NodeID) (wire.Descriptor, bool) {
+	for _, d := range v.Usable() {
+		if d.Node == id {
+			return d, true
+		}
+	}
+	return wire.Descriptor{}, false
+}
+
 // testChooser chooses from v at once.
-func testChooser(t *testing.T, v *view, keep *pinStore) *chooser {
+func testChooser(t *testing.T, v *view.View, keep *pinStore) *chooser {
 	t.Helper()
-	c, err := newChooser(v, keep, relay.ChoiceConfig{Settle: -1, Now: v.now}, slog.New(slog.DiscardHandler))
+	c, err := newChooser(v, keep, relay.ChoiceConfig{Settle: -1, Now: v.Now}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-// kill makes a relay count as dead.
-func kill(v *view, id wire.NodeID) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	k := v.relays[id]
-	k.own.fails, k.visits.fails, k.asked.fails = deadAfter, deadAfter, deadAfter
+// clockedView is a view whose time passes where relays fail.
+type clockedView struct {
+	*view.View
+	passed atomic.Int64 // nanoseconds
 }
 
-func hopsView(t *testing.T, addrs []string, supers int) *view {
+// kill lets a relay fail until it counts as dead, while another one answers.
+func (v *clockedView) kill(id wire.NodeID) {
+	for range view.DeadAfter {
+		v.HopFailed(id)
+		v.Failed(id)
+		v.AskFailed(id)
+		v.passed.Add(int64(time.Minute))
+		for _, d := range v.Usable() {
+			if d.Node != id {
+				v.Alive(d.Node)
+				break
+			}
+		}
+	}
+}
+
+func hopsView(t *testing.T, addrs []string, supers int) *view.View {
+	return newClockedView(t, addrs, supers).View
+}
+
+func newClockedView(t *testing.T, addrs []string, supers int) *clockedView {
 	t.Helper()
-	v := testView(nil)
+	v := &clockedView{}
+	v.View = testView(func() time.Time { return time.Now().Add(time.Duration(v.passed.Load())) })
 	for i, a := range addrs {
 		var flags byte
 		if i < supers {
 			flags = wire.FlagSuper
 		}
-		d := testRelay(i, a, flags, time.Now())
-		v.add(d, d.Node)
+		d := viewtest.Relay(i, a, flags, time.Now())
+		v.Add(d, d.Node)
 	}
 	return v
 }
@@ -69,7 +105,7 @@ func TestPath(t *testing.T) {
 		for _, half := range [][]wire.Descriptor{hops, append(more, avoid)} {
 			hoods := make(map[relay.Hood]bool)
 			for _, d := range half {
-				cand, _ := v.candidateOf(d)
+				cand, _ := v.Candidate(d)
 				hoods[cand.Hoods()[0]] = true
 			}
 			if len(hoods) != len(half) {
@@ -97,10 +133,10 @@ func TestPathOnLoopback(t *testing.T) {
 
 // A relay that failed is used again at once where there is no other.
 func TestPathInNeed(t *testing.T) {
-	v := hopsView(t, []string{"10.1.0.1:1", "10.2.0.1:1", "10.3.0.1:1", "10.4.0.1:1"}, 0)
-	c := testChooser(t, v, nil)
-	bad := testRelay(1, "10.2.0.1:1", 0, time.Now()).Node
-	v.failed(bad)
+	v := newClockedView(t, []string{"10.1.0.1:1", "10.2.0.1:1", "10.3.0.1:1", "10.4.0.1:1"}, 0)
+	c := testChooser(t, v.View, nil)
+	bad := viewtest.Relay(1, "10.2.0.1:1", 0, time.Now()).Node
+	v.Failed(bad)
 	for range 20 {
 		hops, err := c.path(3, false)
 		if err != nil {
@@ -115,7 +151,7 @@ func TestPathInNeed(t *testing.T) {
 	if _, err := c.path(4, false); err != nil {
 		t.Error(err)
 	}
-	kill(v, bad)
+	v.kill(bad)
 	if _, err := c.path(4, false); err == nil {
 		t.Error("a dead relay is used")
 	}
@@ -139,12 +175,12 @@ func TestPathWaitsForNeighbourhoods(t *testing.T) {
 func TestPathMindsBothKinds(t *testing.T) {
 	v := testView(nil)
 	for i, addrs := range [][]string{{"10.1.0.1:1", "[fd00::1]:1"}, {"10.2.0.1:1", "[fd00::2]:1"}, {"10.3.0.1:1"}} {
-		d := testRelay(i, addrs[0], 0, time.Now())
+		d := viewtest.Relay(i, addrs[0], 0, time.Now())
 		for _, a := range addrs[1:] {
 			d.Addrs = append(d.Addrs, netip.MustParseAddrPort(a))
 		}
-		d.Sign(testKey(i), testNetwork)
-		v.add(d, d.Node)
+		d.Sign(viewtest.Key(i), viewtest.Network)
+		v.Add(d, d.Node)
 	}
 	c := testChooser(t, v, nil)
 	if _, err := c.path(2, false); err != nil {
@@ -153,11 +189,11 @@ func TestPathMindsBothKinds(t *testing.T) {
 	if _, err := c.path(3, false); err == nil {
 		t.Error("two relays of one IPv6 /32 on a path")
 	}
-	two := testRelay(9, "10.1.0.1:1", 0, time.Now())
+	two := viewtest.Relay(9, "10.1.0.1:1", 0, time.Now())
 	two.Addrs = append(two.Addrs, netip.MustParseAddrPort("10.9.0.1:1"))
-	two.Sign(testKey(9), testNetwork)
-	v.add(two, two.Node)
-	if _, ok := v.lookup(two.Node); ok {
+	two.Sign(viewtest.Key(9), viewtest.Network)
+	v.Add(two, two.Node)
+	if _, ok := v.Lookup(two.Node); ok {
 		t.Error("a relay with two homes was learned")
 	}
 }
@@ -168,16 +204,18 @@ func TestCutOffNodeWaits(t *testing.T) {
 	now := time.Now()
 	v := testView(func() time.Time { return now })
 	for i := range 20 {
-		d := testRelay(i, fmt.Sprintf("10.%d.0.1:1", i), 0, now)
-		v.add(d, d.Node)
+		d := viewtest.Relay(i, fmt.Sprintf("10.%d.0.1:1", i), 0, now)
+		v.Add(d, d.Node)
 	}
 	c := testChooser(t, v, nil)
 	entries := firstsOf(t, c)
-	v.mu.Lock()
-	for id := range entries { // their descriptors have expired
-		v.dropLocked(id, v.relays[id])
+	now = now.Add(wire.OnionLife) // their descriptors have expired
+	v.Expire()
+	for i := range 20 {
+		if d := viewtest.Relay(i, fmt.Sprintf("10.%d.0.1:1", i), 0, now); !entries[d.Node] {
+			v.Add(d, d.Node)
+		}
 	}
-	v.mu.Unlock()
 	for range 100 {
 		c.watch(watchEvery)
 	}
@@ -186,7 +224,7 @@ func TestCutOffNodeWaits(t *testing.T) {
 		t.Errorf("got %v, want ErrEntriesDown", err)
 	}
 	for i := range len(entries) + 1 { // somebody answers who is no entry
-		v.alive(testRelay(i, fmt.Sprintf("10.%d.0.1:1", i), 0, now).Node)
+		v.Alive(viewtest.Relay(i, fmt.Sprintf("10.%d.0.1:1", i), 0, now).Node)
 	}
 	for range 4 {
 		c.watch(watchEvery)
@@ -206,7 +244,7 @@ func TestAllNumbersOfHops(t *testing.T) {
 	}
 	v := hopsView(t, addrs, 12)
 	c := testChooser(t, v, nil)
-	gateway := testRelay(3, addrs[3], wire.FlagSuper, time.Now())
+	gateway := viewtest.Relay(3, addrs[3], wire.FlagSuper, time.Now())
 	for hops := 1; hops <= maxHops; hops++ {
 		for range 20 {
 			look, err := c.lookup(hops)
@@ -223,5 +261,49 @@ func TestAllNumbersOfHops(t *testing.T) {
 				t.Fatalf("publish: got %d of %d relays, %v", len(publish), own+1, err)
 			}
 		}
+	}
+}
+
+// A relay that gives this node a descriptor of its own does not get it used
+// before others have it, too: a path built with it would name its builder.
+func TestDescriptorOfOnesOwnIsNotUsedAtOnce(t *testing.T) {
+	now := time.Now().Truncate(time.Second)
+	v := testView(func() time.Time { return now })
+	common := viewtest.Again(3, "10.3.0.1:1", now.Add(-time.Minute), 0)
+	v.Add(common, wire.NodeID{8}) // heard of from another
+	for i := range 40 {           // enough that nobody needs its newest one
+		d := viewtest.Relay(100+i, fmt.Sprintf("10.%d.0.1:1", 100+i), wire.FlagSuper, now)
+		v.Add(d, d.Node)
+	}
+	c := testChooser(t, v, nil)
+	used := func() map[byte]bool {
+		keys := make(map[byte]bool)
+		for range 200 {
+			hops, err := c.path(4, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, h := range hops[1:] {
+				if h.Node == common.Node {
+					keys[h.Onion[1]] = true
+				}
+			}
+		}
+		return keys
+	}
+	for i := byte(1); i <= 3; i++ { // more than one in a row do not help it
+		own := viewtest.Again(3, "10.3.0.1:1", now, i)
+		v.Add(own, own.Node)
+		if got := used(); len(got) != 1 || !got[0] {
+			t.Fatalf("paths use the onion keys %v, want only the first", got)
+		}
+		if got, _ := v.Lookup(common.Node); got.Onion[1] != i {
+			t.Fatal("the newest is not passed on")
+		}
+		now = now.Add(time.Minute)
+	}
+	now = now.Add(view.AdoptAfter)
+	if got := used(); len(got) != 1 || !got[3] {
+		t.Errorf("paths use the onion keys %v, want the newest by now", got)
 	}
 }

@@ -22,6 +22,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"wanderfs/node/mux"
+	"wanderfs/node/view"
 	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
@@ -43,7 +44,7 @@ type transport struct {
 	id        wire.NodeID
 	network   string
 	protocols protocols
-	policy    addrPolicy
+	policy    view.Policy
 	gater     *gater
 	reach     reachability
 	links     linkCounts
@@ -70,7 +71,7 @@ func newTransport(c hostConfig) (*transport, error) {
 	hideLibraryLogs(c.Log)
 	t := &transport{
 		key: c.Key, network: c.Network, protocols: protocolsFor(c.Network),
-		policy: addrPolicy{lab: c.Lab},
+		policy: view.Policy{Lab: c.Lab},
 	}
 	copy(t.id[:], c.Key.Public().(ed25519.PublicKey))
 	t.gater = newGater(t.policy)
@@ -218,7 +219,7 @@ func (t *transport) told(addrs []ma.Multiaddr) []ma.Multiaddr {
 	if !t.reach.public() {
 		return nil
 	}
-	return t.policy.told(addrs)
+	return told(t.policy, addrs)
 }
 
 // candidates are the addresses at which this node might be dialled, tried or
@@ -228,7 +229,7 @@ func (t *transport) candidates() []ma.Multiaddr {
 	if !ok || t.reach.mode == Private {
 		return nil
 	}
-	return t.policy.told(all.AllAddrs())
+	return told(t.policy, all.AllAddrs())
 }
 
 // addrs returns the addresses for the own descriptor, none while this node
@@ -243,7 +244,7 @@ func (t *transport) addrs() []netip.AddrPort {
 			out = append(out, a)
 		}
 	}
-	return oneHome(out)
+	return view.OneHome(out)
 }
 
 // fullAddrs returns the own addresses with the peer ID, for the user who gives

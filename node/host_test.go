@@ -18,6 +18,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"wanderfs/node/view"
+	"wanderfs/node/view/viewtest"
 	"wanderfs/relay/wire"
 )
 
@@ -36,10 +38,10 @@ func TestAddrPolicy(t *testing.T) {
 		{"2001:db8::1", false, false}, {"2002:a00::1", false, false}, {"64:ff9b::a00:1", false, false},
 	} {
 		ip := netip.MustParseAddr(c.ip)
-		if got := (addrPolicy{lab: true}).allows(ip); got != c.lab {
+		if got := (view.Policy{Lab: true}).Allows(ip); got != c.lab {
 			t.Errorf("lab %s: got %v, want %v", c.ip, got, c.lab)
 		}
-		if got := (addrPolicy{}).allows(ip); got != c.public {
+		if got := (view.Policy{}).Allows(ip); got != c.public {
 			t.Errorf("normal %s: got %v, want %v", c.ip, got, c.public)
 		}
 	}
@@ -51,7 +53,7 @@ func (c connAddrs) LocalMultiaddr() ma.Multiaddr  { return nil }
 func (c connAddrs) RemoteMultiaddr() ma.Multiaddr { return c.remote }
 
 func TestGater(t *testing.T) {
-	id, _ := peerOf(testRelay(1, "10.1.0.1:1", 0, time.Now()).Node)
+	id, _ := peerOf(viewtest.Relay(1, "10.1.0.1:1", 0, time.Now()).Node)
 	for _, c := range []struct {
 		addr        string
 		lab, normal bool
@@ -66,7 +68,7 @@ func TestGater(t *testing.T) {
 			if lab {
 				want = c.lab
 			}
-			g := newGater(addrPolicy{lab: lab})
+			g := newGater(view.Policy{Lab: lab})
 			if got := g.InterceptAddrDial(id, m); got != want {
 				t.Errorf("lab %v dial %s: got %v, want %v", lab, c.addr, got, want)
 			}
@@ -75,7 +77,7 @@ func TestGater(t *testing.T) {
 			}
 		}
 	}
-	g := newGater(addrPolicy{lab: true})
+	g := newGater(view.Policy{Lab: true})
 	one, two := ma.StringCast("/ip4/10.0.0.1/tcp/1"), ma.StringCast("/ip4/10.0.0.1/tcp/2")
 	release := g.restrict(id, []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:1")})
 	if !g.InterceptAddrDial(id, one) || g.InterceptAddrDial(id, two) {
@@ -261,21 +263,21 @@ func TestPortIsRemembered(t *testing.T) {
 
 func TestPeerBook(t *testing.T) {
 	name := filepath.Join(t.TempDir(), peersFile)
-	id, _ := peerOf(testRelay(1, "10.1.0.1:1", 0, time.Now()).Node)
+	id, _ := peerOf(viewtest.Relay(1, "10.1.0.1:1", 0, time.Now()).Node)
 	given := "/ip4/10.1.0.1/tcp/1/p2p/" + id.String()
-	b, err := newPeerBook(addrPolicy{lab: true}, []string{given}, name)
+	b, err := newPeerBook(view.Policy{Lab: true}, []string{given}, name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := b.save(name); err != nil {
 		t.Fatal(err)
 	}
-	b, err = newPeerBook(addrPolicy{lab: true}, nil, name)
+	b, err = newPeerBook(view.Policy{Lab: true}, nil, name)
 	if err != nil || b.empty() || len(b.some(5)) != 1 {
 		t.Errorf("not remembered, error %v", err)
 	}
 	for _, bad := range []string{"", "10.1.0.1:4001", "/ip4/10.1.0.1/tcp/1", "/p2p/" + id.String()} {
-		if _, err := newPeerBook(addrPolicy{}, []string{bad}, ""); err == nil {
+		if _, err := newPeerBook(view.Policy{}, []string{bad}, ""); err == nil {
 			t.Errorf("took %q", bad)
 		}
 	}

@@ -5,16 +5,17 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"wanderfs/node/view"
 )
 
-// A node of whom others see more than maxVersions descriptors in versionsFor is
+// A node of whom others see more than view.MaxVersions descriptors in view.VersionsFor is
 // not believed for as long. So it signs fewer, also when it starts again and
 // again, as on a machine that crashes: it waits, before others hear of it anew,
 // and reads and publishes meanwhile. Some are left over for what others hear
 // late.
 const (
-	ownVersions    = maxVersions - 2
-	ownVersionsFor = versionsFor + adoptAfter
+	ownVersions    = view.MaxVersions - 2
+	ownVersionsFor = view.VersionsFor + view.AdoptAfter
 	issuedFile     = "issued" // seconds since 1970, decimal, one a line
 )
 

@@ -56,8 +56,8 @@ func TestCircuitsOfOnePair(t *testing.T) {
 		c.Bootstrap = m.t.fullAddrs()
 		return c
 	}())
-	waitFor(t, client, patience, "a relay", func() bool { return len(client.view.usable()) == 1 })
-	d := client.view.usable()[0]
+	waitFor(t, client, patience, "a relay", func() bool { return len(client.view.Usable()) == 1 })
+	d := client.view.Usable()[0]
 	var ended atomic.Int64
 	var wg sync.WaitGroup
 	var links []relay.Link

@@ -49,7 +49,7 @@ func (l *link) Origin() netip.Prefix {
 	if !ok || at.Addr().IsLoopback() {
 		return netip.Prefix{}
 	}
-	return neighbourhood(at)
+	return relay.Neighbourhood(at.Addr())
 }
 
 // Close closes both directions after what was written has gone.
@@ -175,7 +175,7 @@ func (t *transport) connect(ctx context.Context, d wire.Descriptor) error {
 	if t.Network().Connectedness(p) == network.Connected {
 		return nil
 	}
-	addrs := t.policy.dialable(d)
+	addrs := t.policy.Dialable(d)
 	if len(addrs) == 0 || d.Node == t.id {
 		return fmt.Errorf("dial neighbour: %w", errUnreachable)
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/discovery/mdns"
 
+	"wanderfs/node/view"
 	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
@@ -26,7 +29,7 @@ const settleFor = 1500 * time.Millisecond // ours
 type mesh struct {
 	t         *transport
 	dht       *dht.IpfsDHT
-	view      *view
+	view      *view.View
 	book      *peerBook
 	self      *ownDescriptor
 	discovery *discovery
@@ -81,20 +84,22 @@ func newMesh(c meshConfig) (made *mesh, err error) {
 		}
 		return filepath.Join(c.Dir, file)
 	}
-	if m.book, err = newPeerBook(addrPolicy{lab: c.Lab}, c.Bootstrap, name(peersFile)); err != nil {
+	if m.book, err = newPeerBook(view.Policy{Lab: c.Lab}, c.Bootstrap, name(peersFile)); err != nil {
 		return m, err
 	}
 	if m.t, err = listen(c.hostConfig, c.portDir()); err != nil {
 		return m, err
 	}
-	m.view = newView(m.t.id, c.Network, m.t.policy, time.Now)
+	m.view = view.New(m.t.id, c.Network, m.t.policy, time.Now)
 	if m.dht, err = newDHT(m.t, m.view); err != nil {
 		return m, err
 	}
 	if c.Dir != "" {
-		if err := m.view.load(name(viewFile)); err != nil {
+		b, err := os.ReadFile(name(viewFile))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return m, fmt.Errorf("read view: %w", err)
 		}
+		m.view.Load(b)
 	}
 	m.self = &ownDescriptor{t: m.t, now: time.Now, issued: readIssued(name(issuedFile))}
 	if c.Dir != "" {

@@ -100,7 +100,7 @@ func waitFor(t *testing.T, m *mesh, d time.Duration, what string, cond func() bo
 	t.Helper()
 	timeout := time.After(d)
 	for {
-		changed := m.view.wait()
+		changed := m.view.Wait()
 		if cond() {
 			return
 		}
@@ -121,7 +121,7 @@ func TestTwelveNodesKnowEachOther(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, m := range ms {
 		wg.Go(func() {
-			waitFor(t, m, patience, "11 relays", func() bool { return len(m.view.usable()) == 11 })
+			waitFor(t, m, patience, "11 relays", func() bool { return len(m.view.Usable()) == 11 })
 		})
 	}
 	wg.Wait()
@@ -160,7 +160,7 @@ func TestWalks(t *testing.T) {
 		}
 	}
 	ms := startMeshes(t, 5)
-	waitFor(t, ms[1], patience, "4 relays", func() bool { return len(ms[1].view.usable()) == 4 })
+	waitFor(t, ms[1], patience, "4 relays", func() bool { return len(ms[1].view.Usable()) == 4 })
 	eventually(t, patience, "a walk", func() bool { return len(walks(t.Context(), ms[1].dht)) >= 4 })
 	lone := startMesh(t, labConfig(t))
 	if got := walks(t.Context(), lone.dht); got != nil {
@@ -172,12 +172,12 @@ func TestWalks(t *testing.T) {
 func TestLostRelayIsNoticed(t *testing.T) {
 	t.Parallel()
 	ms := startMeshes(t, 4)
-	waitFor(t, ms[1], patience, "3 relays", func() bool { return len(ms[1].view.usable()) == 3 })
+	waitFor(t, ms[1], patience, "3 relays", func() bool { return len(ms[1].view.Usable()) == 3 })
 	gone := ms[3].t.id
 	ms[3].Close()
 	begin := time.Now()
 	eventually(t, patience, "a relay to be missed", func() bool {
-		_, ok := ms[1].view.get(gone)
+		_, ok := usable(ms[1].view, gone)
 		return !ok
 	})
 	t.Logf("missed after %v", time.Since(begin))
@@ -188,7 +188,7 @@ func TestLostRelayIsNoticed(t *testing.T) {
 func TestLossDuringAVisitIsNoticed(t *testing.T) {
 	t.Parallel()
 	ms := startMeshes(t, 4)
-	waitFor(t, ms[1], patience, "3 relays", func() bool { return len(ms[1].view.usable()) == 3 })
+	waitFor(t, ms[1], patience, "3 relays", func() bool { return len(ms[1].view.Usable()) == 3 })
 	d, dies := ms[1].discovery, ms[3].t
 	asked, gone := make(chan struct{}, 1), make(chan struct{})
 	dies.intake.set(dies.protocols.descriptors, func(s network.Stream) {
@@ -207,15 +207,15 @@ func TestLossDuringAVisitIsNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, askAgain*3/4, "the relay to be missed", func() bool {
-		_, ok := ms[1].view.get(dies.id)
+		_, ok := usable(ms[1].view, dies.id)
 		return !ok
 	})
 }
 
 func TestLink(t *testing.T) {
 	ms := startMeshes(t, 2)
-	waitFor(t, ms[1], patience, "a relay", func() bool { return len(ms[1].view.usable()) == 1 })
-	d := ms[1].view.usable()[0]
+	waitFor(t, ms[1], patience, "a relay", func() bool { return len(ms[1].view.Usable()) == 1 })
+	d := ms[1].view.Usable()[0]
 	l, err := neighbours{ms[1].t}.Dial(t.Context(), d)
 	if err != nil {
 		t.Fatal(err)
@@ -276,11 +276,11 @@ func TestPrivateNodeTellsNothing(t *testing.T) {
 	c.Reachability = Private
 	c.Bootstrap = pub.t.fullAddrs()
 	m := startMesh(t, c)
-	waitFor(t, m, patience, "a relay", func() bool { return len(m.view.usable()) == 1 })
+	waitFor(t, m, patience, "a relay", func() bool { return len(m.view.Usable()) == 1 })
 	if _, ok := m.self.get(); ok {
 		t.Error("an undialable node has a descriptor")
 	}
-	if n, _ := pub.view.count(); n != 0 {
+	if n, _ := pub.view.Count(); n != 0 {
 		t.Errorf("got %d relays, want 0", n)
 	}
 	if got := pub.t.Peerstore().Addrs(m.t.ID()); len(got) > 1 {

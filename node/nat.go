@@ -6,6 +6,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"wanderfs/node/portmap"
+	"wanderfs/node/view"
 )
 
 // nat lets libp2p know what a router forwards. It implements
@@ -20,7 +21,7 @@ func newNAT(n network.Network) basichost.NATManager {
 			}
 		}
 		return ports
-	}, addrPolicy{}.allows)}
+	}, view.Policy{}.Allows)}
 }
 
 // HasDiscoveredNAT reports whether a router forwards a port.

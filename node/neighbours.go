@@ -63,7 +63,7 @@ func (k *keeper) run(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			case <-time.After(k.settle):
-				k.chooser.view.signal() // paths that waited try again
+				k.chooser.view.Signal() // paths that waited try again
 			}
 			continue
 		case <-tick.C:
@@ -101,8 +101,8 @@ func (k *keeper) connect(ctx context.Context) {
 		if k.t.Network().Connectedness(p) == network.Connected {
 			continue
 		}
-		if _, ok := k.chooser.view.lookup(c.Node); ok {
-			if !k.chooser.view.resting(c.Node) {
+		if _, ok := k.chooser.view.Lookup(c.Node); ok {
+			if !k.chooser.view.Resting(c.Node) {
 				k.discovery.enqueue(p)
 			}
 			continue
@@ -120,7 +120,7 @@ func (k *keeper) connect(ctx context.Context) {
 // redial connects to a neighbour where it was last known; identify and
 // discovery do the rest.
 func (k *keeper) redial(ctx context.Context, id wire.NodeID, p peer.ID, at []netip.AddrPort) {
-	addrs := k.t.policy.dialable(wire.Descriptor{Node: id, Addrs: at})
+	addrs := k.t.policy.Dialable(wire.Descriptor{Node: id, Addrs: at})
 	if len(addrs) == 0 {
 		return
 	}

@@ -134,7 +134,7 @@ func (n *Node) useNetwork(network string) {
 	n.meter = newMeter(n.paths)
 	n.lookups = newPool(func(ctx context.Context) (*ownPath, error) {
 		return n.paths.build(ctx, purposeLookup, func() ([]wire.Descriptor, error) { return chooser.lookup(n.cfg.Hops) })
-	}, n.mesh.view.wait)
+	}, n.mesh.view.Wait)
 	n.reads = newReadSessions(n.paths, newLegBook(n.paths.legSource(n.cfg.Hops, n.mesh.t.policy)), n.cfg.SessionLife)
 	find := &finder{
 		network: network, pool: n.lookups, paths: n.paths, own: n.reads,

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"wanderfs/node/view"
 	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
@@ -27,7 +28,7 @@ const (
 // for concurrent use.
 type paths struct {
 	builder *relay.Builder
-	view    *view
+	view    *view.View
 	chooser *chooser
 	held    *heldRelays
 
@@ -36,7 +37,7 @@ type paths struct {
 	building map[*pathInfo]struct{} // guarded by mu
 }
 
-func newPaths(b *relay.Builder, v *view, c *chooser, held *heldRelays) *paths {
+func newPaths(b *relay.Builder, v *view.View, c *chooser, held *heldRelays) *paths {
 	return &paths{
 		builder: b, view: v, chooser: c, held: held,
 		live: make(map[*ownPath]struct{}), building: make(map[*pathInfo]struct{}),
@@ -80,7 +81,7 @@ func (b *paths) forget(p *ownPath) {
 		blame = func() { b.chooser.served(p.hops[0].Node, false) }
 	}
 	if fell {
-		b.view.doubts.failed(blame)
+		b.view.Doubts.Failed(blame)
 	}
 }
 
@@ -136,18 +137,18 @@ func (b *paths) through(ctx context.Context, purpose string, hops []wire.Descrip
 	if err != nil {
 		var hop *relay.HopError
 		if errors.As(err, &hop) && hop.Index < len(hops) && ctx.Err() == nil {
-			b.view.hopFailed(hops[hop.Index].Node)
+			b.view.HopFailed(hops[hop.Index].Node)
 			b.held.failed(hops[hop.Index].Node)
 			b.chooser.built(hops, hop, own)
 			if hop.Index == 0 { // else the first relay has answered
-				b.view.doubts.failed(nil)
+				b.view.Doubts.Failed(nil)
 			}
 		}
 		return nil, err
 	}
 	b.chooser.built(hops, nil, own)
 	for _, h := range hops {
-		b.view.hopWorked(h.Node)
+		b.view.HopWorked(h.Node)
 	}
 	p := &ownPath{Path: path, purpose: purpose, hops: hops, book: b, judged: own}
 	p.in0, p.sent0 = path.Traffic()

@@ -12,6 +12,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	"wanderfs/node/view"
 )
 
 const (
@@ -23,7 +24,7 @@ const (
 // peerBook remembers how to get into the network: the peers given by the user,
 // and those that answered before. It is safe for concurrent use.
 type peerBook struct {
-	policy addrPolicy
+	policy view.Policy
 
 	mu    sync.Mutex
 	given []peer.AddrInfo          // guarded by mu
@@ -32,7 +33,7 @@ type peerBook struct {
 }
 
 // newPeerBook reads the file name, if there is one, and the multiaddrs given.
-func newPeerBook(p addrPolicy, given []string, name string) (*peerBook, error) {
+func newPeerBook(p view.Policy, given []string, name string) (*peerBook, error) {
 	b := &peerBook{policy: p, book: make(map[peer.ID]ma.Multiaddr)}
 	for _, s := range given {
 		info, err := peer.AddrInfoFromString(s)
@@ -67,7 +68,7 @@ func newPeerBook(p addrPolicy, given []string, name string) (*peerBook, error) {
 
 // seen remembers a peer that answered.
 func (b *peerBook) seen(p peer.ID, addrs []ma.Multiaddr) {
-	addrs = b.policy.told(addrs)
+	addrs = told(b.policy, addrs)
 	if len(addrs) == 0 {
 		return
 	}

@@ -13,13 +13,14 @@ import (
 	"strings"
 	"testing"
 
+	"wanderfs/node/view/viewtest"
 	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
 
 func openTestPins(t *testing.T, dir string) *pinStore {
 	t.Helper()
-	p, err := openPins(dir, testNetwork, slog.New(slog.DiscardHandler))
+	p, err := openPins(dir, viewtest.Network, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,12 +28,12 @@ func openTestPins(t *testing.T, dir string) *pinStore {
 	return p
 }
 
-func pinsView(t *testing.T) *view {
+func pinsView(t *testing.T) *clockedView {
 	var addrs []string
 	for i := range 30 {
 		addrs = append(addrs, fmt.Sprintf("10.%d.0.1:1", i))
 	}
-	return hopsView(t, addrs, 30)
+	return newClockedView(t, addrs, 30)
 }
 
 // firstsOf gives the entries that many paths take.
@@ -52,7 +53,7 @@ func firstsOf(t *testing.T, c *chooser) map[wire.NodeID]bool {
 
 func TestEntriesArePinned(t *testing.T) {
 	dir := t.TempDir()
-	v := pinsView(t)
+	v := pinsView(t).View
 	all := make(map[wire.NodeID]bool)
 	for range 10 { // restarts, none of them in order
 		p := openTestPins(t, dir)
@@ -69,7 +70,7 @@ func TestEntriesArePinned(t *testing.T) {
 // Nothing on disk names a relay, an address or the policy's words.
 func TestPinsAreSealed(t *testing.T) {
 	dir := t.TempDir()
-	v := pinsView(t)
+	v := pinsView(t).View
 	p := openTestPins(t, dir)
 	c := testChooser(t, v, p)
 	ids := firstsOf(t, c)
@@ -109,7 +110,7 @@ func TestOldEntriesAreRemoved(t *testing.T) {
 	if err := os.WriteFile(old, []byte(`[{"node":"00","since":1}]`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	firstsOf(t, testChooser(t, pinsView(t), openTestPins(t, dir)))
+	firstsOf(t, testChooser(t, pinsView(t).View, openTestPins(t, dir)))
 	if _, err := os.Stat(old); !os.IsNotExist(err) {
 		t.Errorf("the plain list of entries is still there: %v", err)
 	}
@@ -142,7 +143,7 @@ func TestDamagedPins(t *testing.T) {
 	for name, spoil := range damage {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			v := pinsView(t)
+			v := pinsView(t).View
 			p := openTestPins(t, dir)
 			firstsOf(t, testChooser(t, v, p))
 			p.Close()
@@ -151,7 +152,7 @@ func TestDamagedPins(t *testing.T) {
 			}
 			var out bytes.Buffer
 			log := slog.New(slog.NewTextHandler(&out, nil))
-			p, err := openPins(dir, testNetwork, log)
+			p, err := openPins(dir, viewtest.Network, log)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -178,7 +179,7 @@ func TestPinsHelper(t *testing.T) {
 		t.Skip("run by TestPinsSurviveKill")
 	}
 	v := pinsView(t)
-	c := testChooser(t, v, openTestPins(t, dir))
+	c := testChooser(t, v.View, openTestPins(t, dir))
 	for {
 		hops, err := c.path(3, false)
 		if err != nil {
@@ -187,7 +188,7 @@ func TestPinsHelper(t *testing.T) {
 		}
 		c.built(hops, nil, true)
 		fmt.Println("used", hex.EncodeToString(hops[0].Node[:]))
-		kill(v, hops[0].Node)
+		v.kill(hops[0].Node)
 		c.save()
 	}
 }

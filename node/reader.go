@@ -11,6 +11,7 @@ import (
 	"wanderfs/cache/chunk"
 	"wanderfs/node/fetch"
 	"wanderfs/node/index"
+	"wanderfs/node/view"
 	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
@@ -22,7 +23,7 @@ type finder struct {
 	pool    *pool
 	paths   *paths
 	own     *readSessions
-	policy  addrPolicy
+	policy  view.Policy
 	hops    int // own relays of a reading path
 
 	seen func(root chunk.Ref, routes []fetch.Route) // told what Find found; nil: nobody is
@@ -84,10 +85,10 @@ func (f *finder) routes(root chunk.Ref, found [][]byte) []fetch.Route {
 		rand.Shuffle(len(s.Gateways), func(i, j int) { s.Gateways[i], s.Gateways[j] = s.Gateways[j], s.Gateways[i] })
 		rank := 0
 		for _, g := range s.Gateways {
-			if newer, ok := f.paths.view.settled(g.Node); ok && newer.Issued.After(g.Issued) {
+			if newer, ok := f.paths.view.Settled(g.Node); ok && newer.Issued.After(g.Issued) {
 				g = newer // its onion key may be another by now
 			}
-			if len(f.policy.dialable(g)) == 0 || g.Verify(f.network, now) != nil {
+			if len(f.policy.Dialable(g)) == 0 || g.Verify(f.network, now) != nil {
 				continue
 			}
 			ranks[rank] = append(ranks[rank], &route{f: f, root: root, number: num, source: s, gateway: g})
@@ -134,7 +135,7 @@ func (r *route) Dial(ctx context.Context, first []byte) (io.ReadWriteCloser, err
 }
 
 // legSource gives what the legs of this node's reading tasks need.
-func (b *paths) legSource(hops int, policy addrPolicy) legSource {
+func (b *paths) legSource(hops int, policy view.Policy) legSource {
 	return legSource{
 		choose: func(gateway wire.Descriptor) ([]wire.Descriptor, error) {
 			hops, err := b.chooser.path(hops, false, gateway)
@@ -144,22 +145,22 @@ func (b *paths) legSource(hops int, policy addrPolicy) legSource {
 			return b.held.insert(hops), nil
 		},
 		hoods: func(d wire.Descriptor) (out []netip.Prefix) {
-			for _, a := range policy.dialable(d) {
+			for _, a := range policy.Dialable(d) {
 				if !a.Addr().IsLoopback() { // a laboratory's whole network
-					out = append(out, neighbourhood(a))
+					out = append(out, relay.Neighbourhood(a.Addr()))
 				}
 			}
 			return out
 		},
 		get: func(id wire.NodeID, first bool) (wire.Descriptor, bool) {
-			if d, ok := b.view.hop(id, first); ok {
+			if d, ok := b.view.Hop(id, first); ok {
 				return d, true
 			}
 			return b.held.get(id)
 		},
 		next:  b.held.joins,
-		blame: b.view.doubts.failed,
-		doubt: b.view.doubts.open,
+		blame: b.view.Doubts.Failed,
+		doubt: b.view.Doubts.Open,
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"wanderfs/node/view"
 	"wanderfs/relay/wire"
 )
 
@@ -42,7 +43,7 @@ type answerer interface {
 type router struct {
 	t    *transport
 	dht  *dht.IpfsDHT
-	view *view
+	view *view.View
 	self *ownDescriptor
 	// store answers what others ask this node, and what it asks itself; nil on
 	// a node that does not relay.
@@ -94,7 +95,7 @@ func (b *nearby) first(n int) []wire.NodeID {
 // viewed starts with what the view knows, and this node itself.
 func (r *router) viewed(key [32]byte) *nearby {
 	b := &nearby{target: placeKey(key), seen: make(map[wire.NodeID]bool)}
-	for _, id := range r.view.askable() {
+	for _, id := range r.view.Askable() {
 		b.add(id)
 	}
 	if own, ok := r.self.get(); ok && own.Super() && r.store != nil {
@@ -107,7 +108,7 @@ func (r *router) viewed(key [32]byte) *nearby {
 func (r *router) addPeers(b *nearby, peers []peer.ID) {
 	for _, p := range peers {
 		if id, err := nodeOf(p); err == nil {
-			if _, listed := r.view.lookup(id); !listed || !r.view.dead(id) {
+			if _, listed := r.view.Lookup(id); !listed || !r.view.Dead(id) {
 				b.add(id)
 			}
 		}
@@ -148,7 +149,7 @@ func (r *router) Reach(ctx context.Context, to wire.NodeID) error {
 		return nil
 	}
 	var err error
-	if d, ok := r.view.lookup(to); ok {
+	if d, ok := r.view.Lookup(to); ok {
 		err = r.t.connect(ctx, d)
 	} else {
 		var p peer.ID
@@ -161,7 +162,7 @@ func (r *router) Reach(ctx context.Context, to wire.NodeID) error {
 		return nil
 	}
 	if ctx.Err() == nil {
-		r.view.askFailed(to)
+		r.view.AskFailed(to)
 	}
 	return errUnreachable
 }
@@ -182,7 +183,7 @@ func (r *router) Ask(ctx context.Context, to wire.NodeID, req []byte) ([]byte, e
 	s, err := r.dial(ctx, to)
 	if err != nil {
 		if ctx.Err() == nil {
-			r.view.askFailed(to)
+			r.view.AskFailed(to)
 		}
 		return nil, err
 	}
@@ -200,12 +201,12 @@ func (r *router) Ask(ctx context.Context, to wire.NodeID, req []byte) ([]byte, e
 		s.Reset()
 		return nil, fmt.Errorf("ask super node: %w", err)
 	}
-	r.view.askWorked(to)
+	r.view.AskWorked(to)
 	return ans, nil
 }
 
 func (r *router) dial(ctx context.Context, to wire.NodeID) (network.Stream, error) {
-	if d, ok := r.view.lookup(to); ok {
+	if d, ok := r.view.Lookup(to); ok {
 		return r.t.open(ctx, d, r.t.protocols.index)
 	}
 	p, err := peerOf(to) // only the DHT knows it; the gater checks its addresses

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"wanderfs/node/view"
 	"wanderfs/relay/wire"
 )
 
@@ -59,8 +60,7 @@ func TestManyStarts(t *testing.T) {
 	dir := t.TempDir()
 	now := time.Now()
 	clock := func() time.Time { return now }
-	v := testView(clock)
-	v.network = m.t.network
+	v := view.New(wire.NodeID{1}, m.t.network, view.Policy{Lab: true}, clock)
 	var o *ownDescriptor
 	starts := byte(0)
 	start := func() {
@@ -69,24 +69,25 @@ func TestManyStarts(t *testing.T) {
 		o = &ownDescriptor{t: m.t, now: clock, issued: readIssued(filepath.Join(dir, issuedFile)),
 			onion: func() (*wire.PublicKey, time.Time) { return key, now.Add(wire.OnionLife) }}
 	}
+	believed := func() bool { _, ok := usable(v, m.t.id); return ok }
 	told := 0
 	hear := func() bool {
 		o.refresh()
 		d, ok := o.get()
 		if ok {
 			told++
-			v.add(d, m.t.id)
+			v.Add(d, m.t.id)
 		}
 		if _, held := o.held(); held {
 			t.Error("a node that can be dialled is held")
 		}
 		return ok
 	}
-	for range 3 * maxVersions {
+	for range 3 * view.MaxVersions {
 		start()
 		hear()
 		now = now.Add(3 * time.Minute)
-		if n := len(v.split); n != 0 {
+		if !believed() {
 			t.Fatalf("not believed after %d starts", starts)
 		}
 	}
@@ -99,8 +100,8 @@ func TestManyStarts(t *testing.T) {
 			t.Fatal("it does not go on")
 		}
 	}
-	if _, ok := v.get(m.t.id); !ok || len(v.split) != 0 {
-		t.Errorf("after the pause: known %v, distrusted %v", ok, len(v.split) != 0)
+	if !believed() {
+		t.Error("not believed after the pause")
 	}
 	for range 3 * ownVersions { // nothing new to tell
 		if !hear() {
@@ -108,13 +109,13 @@ func TestManyStarts(t *testing.T) {
 		}
 	}
 
-	for range maxVersions + 1 {
+	for range view.MaxVersions + 1 {
 		start()
 		o.issued = issued{}
 		hear()
 		now = now.Add(time.Minute)
 	}
-	if len(v.split) == 0 {
+	if believed() {
 		t.Error("without the pause nobody would mind")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"wanderfs/node/view"
 	"wanderfs/relay"
 	"wanderfs/relay/wire"
 )
@@ -23,7 +24,7 @@ const (
 // publishing is what the sessions of a publisher share.
 type publishing struct {
 	paths  *paths
-	view   *view
+	view   *view.View
 	shares *relay.Shares
 	effort int // bits, of puzzles for readers under load
 	hops   int // own relays of a publishing path
@@ -96,7 +97,7 @@ func newSession(p *publishing, serve serveFunc) (*session, error) {
 func (s *session) stand(slot int) {
 	pause := firstPause
 	for s.ctx.Err() == nil {
-		changed := s.p.view.wait()
+		changed := s.p.view.Wait()
 		err := s.standOnce(slot)
 		s.mu.Lock()
 		was := s.gateways[slot] != nil && s.gateways[slot].ready
@@ -138,7 +139,7 @@ func (s *session) standOnce(slot int) error {
 	cancel()
 	if err != nil {
 		if s.ctx.Err() == nil {
-			s.p.view.hopFailed(path.hops[len(path.hops)-1].Node)
+			s.p.view.HopFailed(path.hops[len(path.hops)-1].Node)
 		}
 		return fmt.Errorf("listen at gateway: %w", err)
 	}
@@ -230,7 +231,7 @@ func (s *session) source(network string) (wire.Source, bool) {
 			continue
 		}
 		d := g.desc
-		if newer, ok := s.p.view.settled(d.Node); ok && newer.Issued.After(d.Issued) {
+		if newer, ok := s.p.view.Settled(d.Node); ok && newer.Issued.After(d.Issued) {
 			d = newer
 		}
 		if time.Now().Before(d.Expires) {

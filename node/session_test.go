@@ -245,7 +245,7 @@ func TestGatewaysOfASessionShowNoPins(t *testing.T) {
 	if len(pinned) != 6 {
 		t.Fatalf("%d relays are pinned, want 2 and 4", len(pinned))
 	}
-	for _, d := range v.usable() {
+	for _, d := range v.Usable() {
 		want := rounds * wire.MaxGateways / relays
 		if got := drawn[d.Node]; got < want*2/3 || got > want*4/3 { // 12 apart is one standard deviation
 			t.Errorf("a relay (pinned: %v) was the gateway %d times, want about %d", pinned[d.Node], got, want)

@@ -19,7 +19,7 @@ func nobodyAnswers(silent time.Duration) string {
 func (n *Node) Status() control.Status {
 	ready, missing := n.lookups.state()
 	sessions, standing := n.publish.sessions()
-	known, _ := n.mesh.view.count()
+	known, _ := n.mesh.view.Count()
 	own, super := n.mesh.self.get()
 	sh, ca := n.share.Stats(), n.cache.Stats()
 	s := control.Status{
@@ -41,7 +41,7 @@ func (n *Node) Status() control.Status {
 		},
 		Cache: control.Cache{Bytes: ca.Bytes, Limit: ca.Limit, Chunks: ca.Chunks},
 	}
-	silent, cutOff := n.mesh.view.doubts.cutOff()
+	silent, cutOff := n.mesh.view.Doubts.CutOff()
 	switch {
 	case cutOff && s.Peers > 0:
 		s.WaitingFor = nobodyAnswers(silent)

@@ -62,7 +62,7 @@ func TestWhatAPeerLearns(t *testing.T) {
 	told := relaysOf(append(relays, pub, reader)...)
 	eventually(t, patience, "all to be met", func() bool {
 		for _, n := range append([]*Node{pub, reader, quiet, quietReader, own}, relays...) {
-			if _, met := n.mesh.view.count(); met < len(told)-1 {
+			if _, met := n.mesh.view.Count(); met < len(told)-1 {
 				return false
 			}
 		}

@@ -81,10 +81,10 @@ func (d *discovery) lostSight(p peer.ID) {
 	if err != nil {
 		return
 	}
-	if _, ok := d.view.lookup(id); !ok || !d.allow(id) {
+	if _, ok := d.view.Lookup(id); !ok || !d.allow(id) {
 		return
 	}
-	if _, met := d.view.count(); met > wantMet {
+	if _, met := d.view.Count(); met > wantMet {
 		return
 	}
 	d.afresh(p)
@@ -140,19 +140,19 @@ func (d *discovery) visit(ctx context.Context, p peer.ID) error {
 		return err
 	}
 	if d.t.Network().Connectedness(p) != network.Connected {
-		desc, ok := d.view.lookup(id)
+		desc, ok := d.view.Lookup(id)
 		if !ok {
 			return errUnreachable // it left before it could be asked
 		}
 		if err := d.t.connect(ctx, desc); err != nil {
-			d.view.failed(id)
+			d.view.Failed(id)
 			return err
 		}
 	}
 	if err := d.ask(ctx, p); err != nil {
 		return err
 	}
-	d.view.alive(id)
+	d.view.Alive(id)
 	d.peers.seen(p, d.t.Peerstore().Addrs(p))
 	return nil
 }
@@ -164,7 +164,7 @@ func (d *discovery) retry(p peer.ID) {
 	if err != nil {
 		return
 	}
-	at, ok := d.view.retry(id)
+	at, ok := d.view.Retry(id)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !ok || d.ctx.Err() != nil || d.retries >= maxRetries {

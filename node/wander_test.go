@@ -62,7 +62,7 @@ func TestWalkOverTheNetwork(t *testing.T) {
 		ms, stores = append(ms, m), append(stores, s)
 	}
 	for _, m := range ms {
-		waitFor(t, m, patience, "5 relays", func() bool { return len(m.view.usable()) == nodes-1 })
+		waitFor(t, m, patience, "5 relays", func() bool { return len(m.view.Usable()) == nodes-1 })
 	}
 	network := labConfig(t).Network
 	b, err := index.NewBatch(network)

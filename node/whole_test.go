@@ -16,6 +16,7 @@ import (
 
 	"wanderfs/cache/chunk"
 	"wanderfs/node/fetch"
+	"wanderfs/node/view"
 	"wanderfs/relay"
 	"wanderfs/relay/relaytest"
 	"wanderfs/relay/wire"
@@ -129,8 +130,8 @@ func (w *whole) read(life time.Duration, fcfg fetch.Config) {
 	w.line.Network = reading.builder.Network
 	reading.builder.Network = &w.line
 	w.find = &finder{
-		network: relaytest.Name, paths: reading, policy: addrPolicy{lab: true}, hops: 3,
-		own: newReadSessions(reading, newLegBook(reading.legSource(3, addrPolicy{lab: true})), life),
+		network: relaytest.Name, paths: reading, policy: view.Policy{Lab: true}, hops: 3,
+		own: newReadSessions(reading, newLegBook(reading.legSource(3, view.Policy{Lab: true})), life),
 	}
 	w.closers = append(w.closers, func() { w.find.own.Close() })
 	fcfg.Finder = w
@@ -179,10 +180,10 @@ func (w *whole) user(relays int) *paths {
 	w.t.Helper()
 	var id wire.NodeID
 	id[0] = byte(len(w.closers)) + 1
-	v := newView(id, relaytest.Name, addrPolicy{lab: true}, nil)
+	v := view.New(id, relaytest.Name, view.Policy{Lab: true}, nil)
 	for i := range relays {
 		d := w.net.Hops(i)[0]
-		v.add(d, d.Node)
+		v.Add(d, d.Node)
 	}
 	c, err := newChooser(v, nil, relay.ChoiceConfig{Settle: -1}, slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/binary"
 	"errors"
@@ -216,3 +217,13 @@ func (Descriptor) GoString() string { return "[relay]" }
 
 // LogValue hides the relay.
 func (Descriptor) LogValue() slog.Value { return slog.StringValue("[relay]") }
+
+// Same reports whether two signed records are the same in every bit, so
+// that what holds for the signature of the one holds for the other.
+func Same(a, b interface {
+	AppendBinary([]byte) ([]byte, error)
+}) bool {
+	x, errX := a.AppendBinary(nil)
+	y, errY := b.AppendBinary(nil)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}

@@ -1,4 +1,4 @@
-package node
+package view
 
 import (
 	"sync"
@@ -13,11 +13,11 @@ const (
 	maxDoubts = 256              // conclusions that wait; more are not drawn
 )
 
-// doubts holds back what is concluded from the failure of a path until it is
+// Doubts holds back what is concluded from the failure of a path until it is
 // known that it is not this node that is cut off: somebody has answered since.
 // It is safe for concurrent use.
-type doubts struct {
-	ask func() // asks others whether they are there; must not wait, nil asks nobody; set before use
+type Doubts struct {
+	Ask func() // asks others whether they are there; must not wait, nil asks nobody; set before use
 	now func() time.Time
 
 	mu      sync.Mutex
@@ -31,9 +31,9 @@ type doubt struct {
 	then func()
 }
 
-// failed notes that something failed, and asks whether anybody answers. If so,
+// Failed notes that something Failed, and asks whether anybody answers. If so,
 // and soon, it calls then, which may be nil, without a lock.
-func (d *doubts) failed(then func()) {
+func (d *Doubts) Failed(then func()) {
 	d.mu.Lock()
 	now := d.now()
 	if d.since.IsZero() {
@@ -42,18 +42,18 @@ func (d *doubts) failed(then func()) {
 	if then != nil && len(d.waiting) < maxDoubts {
 		d.waiting = append(d.waiting, doubt{now, then})
 	}
-	due := d.ask != nil && now.Sub(d.asked) >= askPause
+	due := d.Ask != nil && now.Sub(d.asked) >= askPause
 	if due {
 		d.asked = now
 	}
 	d.mu.Unlock()
 	if due {
-		d.ask()
+		d.Ask()
 	}
 }
 
-// heard notes that somebody has answered.
-func (d *doubts) heard() {
+// Heard notes that somebody has answered.
+func (d *Doubts) Heard() {
 	d.mu.Lock()
 	now, was := d.now(), d.waiting
 	d.since, d.waiting = time.Time{}, nil
@@ -65,15 +65,15 @@ func (d *doubts) heard() {
 	}
 }
 
-// open reports whether something failed and nobody has answered since.
-func (d *doubts) open() bool {
+// Open reports whether something failed and nobody has answered since.
+func (d *Doubts) Open() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return !d.since.IsZero()
 }
 
-// cutOff reports whether nobody answers, as far as is known, and for how long.
-func (d *doubts) cutOff() (time.Duration, bool) {
+// CutOff reports whether nobody answers, as far as is known, and for how long.
+func (d *Doubts) CutOff() (time.Duration, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.since.IsZero() {

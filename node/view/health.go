@@ -1,4 +1,4 @@
-package node
+package view
 
 import "time"
 
@@ -8,7 +8,10 @@ const (
 	firstBackoff   = 5 * time.Second
 	longestBackoff = time.Hour
 	silentAfter    = 2 // failures in a row that count, see fail
-	deadAfter      = 4 // likewise
+
+	// DeadAfter is after how many failures in a row that count, with pauses and
+	// others' answers between them, a relay counts as dead.
+	DeadAfter = 4
 )
 
 // health is how a relay did of late. The view keeps three for each, because of
@@ -60,7 +63,7 @@ func (h *health) recover() bool {
 	return was
 }
 
-func (h *health) dead() bool { return h.fails >= deadAfter }
+func (h *health) dead() bool { return h.fails >= DeadAfter }
 
 // rests reports whether the pause after a failure is not over.
 func (h *health) rests(now time.Time) bool { return now.Before(h.until) }

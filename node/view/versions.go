@@ -1,4 +1,4 @@
-package node
+package view
 
 import (
 	"time"
@@ -12,22 +12,25 @@ import (
 // publisher. There is nobody here on whose word all nodes have the same list.
 // Instead
 //
-//   - who talks to a relay tells others what it said (view.sample), and the
+//   - who talks to a relay tells others what it said (View.Sample), and the
 //     newest descriptor is the one that is passed on, so that soon all have it;
-//   - a node builds with a new one only after it has known it for adoptAfter,
+//   - a node builds with a new one only after it has known it for AdoptAfter,
 //     and with the one before until then. It is told to others meanwhile;
 //   - where few relays are known, and so most of them may have started anew a
 //     moment ago, nobody waits: there are few builders to tell apart;
-//   - of whom more than maxVersions are seen within versionsFor, nothing is
+//   - of whom more than MaxVersions are seen within VersionsFor, nothing is
 //     believed for that long. An honest relay has one an hour, and one more each
 //     time when it starts or its addresses change.
+//
+// All but VersionsFor are ours; any value works.
 const (
-	adoptAfter  = 10 * time.Minute // ours
-	minSettled  = 32               // relays with a descriptor known for so long; with fewer, new ones are used; ours
-	maxVersions = 12               // ours
-	versionsFor = 2 * time.Hour    // wire.OnionLife: how long a descriptor is of use
-	maxSplit    = 4096             // such relays remembered; ours
-	nearEnd     = time.Minute      // before its end a descriptor is not built with; ours
+	AdoptAfter  = 10 * time.Minute // see above
+	MaxVersions = 12               // descriptors of a relay, see above
+	VersionsFor = 2 * time.Hour    // wire.OnionLife: how long a descriptor is of use
+
+	minSettled = 32          // relays with a descriptor known for so long; with fewer, new ones are used
+	maxSplit   = 4096        // relays that signed too many, remembered
+	nearEnd    = time.Minute // before its end a descriptor is not built with
 )
 
 // signed is one descriptor of a relay, and when it was seen first.
@@ -39,7 +42,7 @@ type signed struct {
 // replace takes a newer descriptor. Where the present one is new itself, the
 // one before stays in use: else two in a row would get the second believed.
 func (k *known) replace(d wire.Descriptor, now time.Time) {
-	if k.before == nil || now.Sub(k.since) >= adoptAfter {
+	if k.before == nil || now.Sub(k.since) >= AdoptAfter {
 		old := k.desc
 		k.before = &old
 	}
@@ -53,7 +56,7 @@ func (k *known) signs(d wire.Descriptor, now time.Time) int {
 	kept := k.versions[:0]
 	found := false
 	for _, s := range k.versions {
-		if now.Sub(s.at) < versionsFor {
+		if now.Sub(s.at) < VersionsFor {
 			kept = append(kept, s)
 			found = found || s.sig == sig
 		}
@@ -66,7 +69,7 @@ func (k *known) signs(d wire.Descriptor, now time.Time) int {
 }
 
 // splitLocked forgets a relay that signs too much, and remembers that.
-func (v *view) splitLocked(k *known) {
+func (v *View) splitLocked(k *known) {
 	id := k.desc.Node
 	usable := k.confirmed()
 	v.dropLocked(id, k)
@@ -76,14 +79,14 @@ func (v *view) splitLocked(k *known) {
 			break
 		}
 	}
-	v.split[id] = v.now().Add(versionsFor)
+	v.split[id] = v.now().Add(VersionsFor)
 	if usable {
 		v.signalLocked()
 	}
 }
 
-// settled returns the descriptor of id to build paths with.
-func (v *view) settled(id wire.NodeID) (wire.Descriptor, bool) {
+// Settled returns the descriptor of id to build paths with.
+func (v *View) Settled(id wire.NodeID) (wire.Descriptor, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k := v.relays[id]
@@ -93,7 +96,7 @@ func (v *view) settled(id wire.NodeID) (wire.Descriptor, bool) {
 	return v.settledLocked(k), true
 }
 
-func (v *view) settledLocked(k *known) wire.Descriptor {
+func (v *View) settledLocked(k *known) wire.Descriptor {
 	now := v.now()
 	if k.waits(now) && v.crowdLocked(now) {
 		return *k.before
@@ -103,14 +106,14 @@ func (v *view) settledLocked(k *known) wire.Descriptor {
 
 // waits reports whether the descriptor before the newest is the one to use.
 func (k *known) waits(now time.Time) bool {
-	if k.before != nil && (now.Sub(k.since) >= adoptAfter || !now.Add(nearEnd).Before(k.before.Expires)) {
+	if k.before != nil && (now.Sub(k.since) >= AdoptAfter || !now.Add(nearEnd).Before(k.before.Expires)) {
 		k.before = nil
 	}
 	return k.before != nil
 }
 
 // crowdLocked reports whether enough relays can be used without those that wait.
-func (v *view) crowdLocked(now time.Time) bool {
+func (v *View) crowdLocked(now time.Time) bool {
 	n := 0
 	for _, k := range v.relays {
 		if k.confirmed() && !k.waits(now) {

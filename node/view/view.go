@@ -1,4 +1,4 @@
-package node
+package view
 
 import (
 	"math/rand/v2"
@@ -12,22 +12,25 @@ import (
 
 // Sizes of a view. All are ours; any value works.
 const (
-	maxView       = 4096             // relays remembered
-	maxPerVoucher = 256              // relays not met that one neighbourhood of peers vouches for
-	needVouchers  = 2                // from distinct neighbourhoods, where the relay was not met itself
-	maxPerHood    = 256              // relays of one /16; not on loopback
-	freshFor      = 90 * time.Minute // after its last descriptor or answer a relay counts as up; descriptors are signed hourly
+	maxView       = 4096 // relays remembered
+	maxPerVoucher = 256  // relays not met that one neighbourhood of peers vouches for
+	needVouchers  = 2    // from distinct neighbourhoods, where the relay was not met itself
+	maxPerHood    = 256  // relays of one /16; not on loopback
+
+	// FreshFor is how long after its last descriptor or answer a relay counts as
+	// up; descriptors are signed hourly.
+	FreshFor = 90 * time.Minute
 )
 
-// view is what this node knows of the network: descriptors of relays, who
+// View is what this node knows of the network: descriptors of relays, who
 // vouched for each, and how they did. It never asks anybody. All its methods
 // are safe for concurrent use.
-type view struct {
+type View struct {
 	self    wire.NodeID
 	network string
-	policy  addrPolicy
+	policy  Policy
 	now     func() time.Time
-	doubts  *doubts
+	Doubts  *Doubts // of the failures of paths
 
 	mu      sync.Mutex
 	relays  map[wire.NodeID]*known    // guarded by mu
@@ -56,38 +59,40 @@ type known struct {
 	versions []signed         // descriptors seen of late
 }
 
-func newView(self wire.NodeID, network string, p addrPolicy, now func() time.Time) *view {
+// New makes an empty view for the node self. It learns what is signed for the
+// network and has addresses that p allows; now is its clock, nil is time.Now.
+func New(self wire.NodeID, network string, p Policy, now func() time.Time) *View {
 	if now == nil {
 		now = time.Now
 	}
-	return &view{
-		self: self, network: network, policy: p, now: now, doubts: &doubts{now: now},
+	return &View{
+		self: self, network: network, policy: p, now: now, Doubts: &Doubts{now: now},
 		relays: make(map[wire.NodeID]*known), charged: make(map[relay.Hood]int),
 		hoods: make(map[netip.Prefix]int), changed: make(chan struct{}), split: make(map[wire.NodeID]time.Time),
 	}
 }
 
-func (v *view) signalLocked() {
+func (v *View) signalLocked() {
 	close(v.changed)
 	v.changed = make(chan struct{})
 }
 
-// signal lets those go on who wait for the view to change.
-func (v *view) signal() {
+// Signal lets those go on who wait for the view to change.
+func (v *View) Signal() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.signalLocked()
 }
 
-// wait returns a channel that is closed when the usable relays change.
-func (v *view) wait() <-chan struct{} {
+// Wait returns a channel that is closed when the usable relays change.
+func (v *View) Wait() <-chan struct{} {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.changed
 }
 
-// expire drops descriptors whose time has passed.
-func (v *view) expire() {
+// Expire drops descriptors whose time has passed.
+func (v *View) Expire() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	now := v.now()
@@ -108,25 +113,25 @@ func (v *view) expire() {
 	}
 }
 
-// failed notes that a visit to id failed.
-func (v *view) failed(id wire.NodeID) {
+// Failed notes that a visit to id Failed.
+func (v *View) Failed(id wire.NodeID) {
 	v.note(id, func(k *known, now time.Time) {
 		k.own.fail(now, v.heard)
 		k.visits.fail(now, v.heard)
 	})
 }
 
-// hopFailed notes that one of this node's own paths failed at id.
-func (v *view) hopFailed(id wire.NodeID) {
+// HopFailed notes that one of this node's own paths failed at id.
+func (v *View) HopFailed(id wire.NodeID) {
 	v.note(id, func(k *known, now time.Time) { k.own.fail(now, v.heard) })
 }
 
-// askFailed notes that id could not be asked in another's name.
-func (v *view) askFailed(id wire.NodeID) {
+// AskFailed notes that id could not be asked in another's name.
+func (v *View) AskFailed(id wire.NodeID) {
 	v.note(id, func(k *known, now time.Time) { k.asked.fail(now, v.heard) })
 }
 
-func (v *view) note(id wire.NodeID, f func(k *known, now time.Time)) {
+func (v *View) note(id wire.NodeID, f func(k *known, now time.Time)) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if k := v.relays[id]; k != nil {
@@ -135,24 +140,24 @@ func (v *view) note(id wire.NodeID, f func(k *known, now time.Time)) {
 	}
 }
 
-// online reports whether anybody has answered within the time.
-func (v *view) online(within time.Duration) bool {
+// Online reports whether anybody has answered within the time.
+func (v *View) Online(within time.Duration) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return !v.heard.IsZero() && v.now().Sub(v.heard) < within
 }
 
-// resting reports whether a visit to id failed and the pause is not over.
-func (v *view) resting(id wire.NodeID) bool {
+// Resting reports whether a visit to id failed and the pause is not over.
+func (v *View) Resting(id wire.NodeID) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k := v.relays[id]
 	return k != nil && k.visits.rests(v.now())
 }
 
-// retry returns when a relay that was met and whose visit failed should be
+// Retry returns when a relay that was met and whose visit failed should be
 // visited again; false when it is unknown, well or dead.
-func (v *view) retry(id wire.NodeID) (time.Time, bool) {
+func (v *View) Retry(id wire.NodeID) (time.Time, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k := v.relays[id]
@@ -162,8 +167,8 @@ func (v *view) retry(id wire.NodeID) (time.Time, bool) {
 	return k.visits.until, true
 }
 
-// alive notes that id answered at a visit.
-func (v *view) alive(id wire.NodeID) {
+// Alive notes that id answered at a visit.
+func (v *View) Alive(id wire.NodeID) {
 	v.answered(id, func(k *known) bool {
 		k.visited = v.now()
 		k.visits.recover()
@@ -172,17 +177,17 @@ func (v *view) alive(id wire.NodeID) {
 	})
 }
 
-// hopWorked notes that one of this node's own paths got past id.
-func (v *view) hopWorked(id wire.NodeID) {
+// HopWorked notes that one of this node's own paths got past id.
+func (v *View) HopWorked(id wire.NodeID) {
 	v.answered(id, func(k *known) bool { return k.own.recover() })
 }
 
-// askWorked notes that id answered what was asked in another's name.
-func (v *view) askWorked(id wire.NodeID) {
+// AskWorked notes that id answered what was asked in another's name.
+func (v *View) AskWorked(id wire.NodeID) {
 	v.answered(id, func(k *known) bool { k.asked.recover(); return false })
 }
 
-func (v *view) answered(id wire.NodeID, f func(k *known) (back bool)) {
+func (v *View) answered(id wire.NodeID, f func(k *known) (back bool)) {
 	v.mu.Lock()
 	k := v.relays[id]
 	if k != nil {
@@ -194,13 +199,13 @@ func (v *view) answered(id wire.NodeID, f func(k *known) (back bool)) {
 	}
 	v.mu.Unlock()
 	if k != nil {
-		v.doubts.heard()
+		v.Doubts.Heard()
 	}
 }
 
-// dead reports whether id is unknown, or failed many times in a row when it
+// Dead reports whether id is unknown, or failed many times in a row when it
 // was visited or asked in another's name.
-func (v *view) dead(id wire.NodeID) bool {
+func (v *View) Dead(id wire.NodeID) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k := v.relays[id]
@@ -209,13 +214,13 @@ func (v *view) dead(id wire.NodeID) bool {
 
 // usableLocked knows nothing of this node's own paths: others see what rests
 // on it.
-func (v *view) usableLocked(k *known) bool {
+func (v *View) usableLocked(k *known) bool {
 	now := v.now()
 	return k.confirmed() && !k.visits.dead() && now.Before(k.desc.Expires) && !k.visits.rests(now)
 }
 
-// usable returns the relays that are confirmed and well at visits, in no order.
-func (v *view) usable() []wire.Descriptor {
+// Usable returns the relays that are confirmed and well at visits, in no order.
+func (v *View) Usable() []wire.Descriptor {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	out := make([]wire.Descriptor, 0, len(v.relays))
@@ -227,9 +232,9 @@ func (v *view) usable() []wire.Descriptor {
 	return out
 }
 
-// askable returns the super nodes that are well at visits and when asked in
+// Askable returns the super nodes that are well at visits and when asked in
 // another's name, in no order.
-func (v *view) askable() []wire.NodeID {
+func (v *View) Askable() []wire.NodeID {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	now := v.now()
@@ -242,9 +247,9 @@ func (v *view) askable() []wire.NodeID {
 	return out
 }
 
-// count returns how many relays are confirmed and not dead, and how many were
+// Count returns how many relays are confirmed and not dead, and how many were
 // met.
-func (v *view) count() (confirmed, met int) {
+func (v *View) Count() (confirmed, met int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, k := range v.relays {
@@ -258,9 +263,9 @@ func (v *view) count() (confirmed, met int) {
 	return confirmed, met
 }
 
-// sample returns up to n random relays that this node has met itself: to
+// Sample returns up to n random relays that this node has met itself: to
 // vouch for a relay means to have talked to it.
-func (v *view) sample(n int) []wire.Descriptor {
+func (v *View) Sample(n int) []wire.Descriptor {
 	v.mu.Lock()
 	var out []wire.Descriptor
 	for _, k := range v.relays {
@@ -273,9 +278,9 @@ func (v *view) sample(n int) []wire.Descriptor {
 	return out[:min(n, len(out))]
 }
 
-// unmet returns up to n random relays that others told of and that this node
+// Unmet returns up to n random relays that others told of and that this node
 // has not talked to.
-func (v *view) unmet(n int) []wire.NodeID {
+func (v *View) Unmet(n int) []wire.NodeID {
 	v.mu.Lock()
 	var out []wire.NodeID
 	now := v.now()
@@ -289,8 +294,8 @@ func (v *view) unmet(n int) []wire.NodeID {
 	return out[:min(n, len(out))]
 }
 
-// some returns up to n random relays whose time to be tried has come.
-func (v *view) some(n int) []wire.NodeID {
+// Some returns up to n random relays whose time to be tried has come.
+func (v *View) Some(n int) []wire.NodeID {
 	v.mu.Lock()
 	var out []wire.NodeID
 	now := v.now()
@@ -304,9 +309,9 @@ func (v *view) some(n int) []wire.NodeID {
 	return out[:min(n, len(out))]
 }
 
-// hop returns the descriptor of id for a path of this node's own, as the first
-// hop or a later one; false when it cannot be used now.
-func (v *view) hop(id wire.NodeID, first bool) (wire.Descriptor, bool) {
+// Hop returns the descriptor of id for a path of this node's own, as the first
+// Hop or a later one; false when it cannot be used now.
+func (v *View) Hop(id wire.NodeID, first bool) (wire.Descriptor, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k, now := v.relays[id], v.now()
@@ -319,8 +324,8 @@ func (v *view) hop(id wire.NodeID, first bool) (wire.Descriptor, bool) {
 	return v.settledLocked(k), true
 }
 
-// lookup returns the descriptor of id, confirmed or not.
-func (v *view) lookup(id wire.NodeID) (wire.Descriptor, bool) {
+// Lookup returns the descriptor of id, confirmed or not.
+func (v *View) Lookup(id wire.NodeID) (wire.Descriptor, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k := v.relays[id]
@@ -329,3 +334,21 @@ func (v *view) lookup(id wire.NodeID) (wire.Descriptor, bool) {
 	}
 	return k.desc, true
 }
+
+// Vouched returns the descriptor of a relay that this node would tell others
+// of: it has met it.
+func (v *View) Vouched(id wire.NodeID) (wire.Descriptor, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	k := v.relays[id]
+	if k == nil || !k.met || k.taken || !v.now().Before(k.desc.Expires) {
+		return wire.Descriptor{}, false
+	}
+	return k.desc, true
+}
+
+// Network is the name of the network that its descriptors are signed for.
+func (v *View) Network() string { return v.network }
+
+// Now is the time by the view's clock.
+func (v *View) Now() time.Time { return v.now() }

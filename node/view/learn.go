@@ -1,7 +1,6 @@
-package node
+package view
 
 import (
-	"bytes"
 	"net/netip"
 	"slices"
 
@@ -9,26 +8,26 @@ import (
 	"wanderfs/relay/wire"
 )
 
-// source is a peer that tells of relays, and where it speaks from.
-type source struct {
-	node wire.NodeID
+// Source is a peer that tells of relays, and where it speaks from.
+type Source struct {
+	Node wire.NodeID
 	hood relay.Hood
 }
 
-// sourceAt gives the source for a peer that is connected from an address.
-func sourceAt(id wire.NodeID, from netip.AddrPort) source {
+// SourceAt gives the source for a peer that is connected from an address.
+func SourceAt(id wire.NodeID, from netip.AddrPort) Source {
 	if !from.IsValid() || from.Addr().IsLoopback() {
-		return source{id, relay.Hood{Node: id}}
+		return Source{id, relay.Hood{Node: id}}
 	}
-	return source{id, relay.Hood{Net: neighbourhood(from)}}
+	return Source{id, relay.Hood{Net: relay.Neighbourhood(from.Addr())}}
 }
 
-// add learns d from a peer, wherever that is; see learn.
-func (v *view) add(d wire.Descriptor, from wire.NodeID) (met, visit bool) {
-	return v.learn(d, source{from, relay.Hood{Node: from}})
+// Add learns d from a peer, wherever that is; see Learn.
+func (v *View) Add(d wire.Descriptor, from wire.NodeID) (met, visit bool) {
+	return v.Learn(d, Source{from, relay.Hood{Node: from}})
 }
 
-// learn learns d from a peer. It returns whether d was new and came from the
+// Learn learns d from a peer. It returns whether d was new and came from the
 // relay itself (met), and whether the relay is known but has not been met yet,
 // so that a visit would tell more (visit). Invalid descriptors are dropped.
 //
@@ -37,14 +36,14 @@ func (v *view) add(d wire.Descriptor, from wire.NodeID) (met, visit bool) {
 // it; all peers of one neighbourhood together vouch for maxPerVoucher relays
 // at most; and where the view is full those go first whose vouchers vouch for
 // most.
-func (v *view) learn(d wire.Descriptor, from source) (met, visit bool) {
-	dialable := v.policy.dialable(d)
-	if d.Node == v.self || d.Node.IsZero() || len(dialable) == 0 || len(oneHome(dialable)) < len(dialable) {
+func (v *View) Learn(d wire.Descriptor, from Source) (met, visit bool) {
+	dialable := v.policy.Dialable(d)
+	if d.Node == v.self || d.Node.IsZero() || len(dialable) == 0 || len(OneHome(dialable)) < len(dialable) {
 		return false, false
 	}
 	v.mu.Lock()
 	k := v.relays[d.Node]
-	same := k != nil && sameBytes(k.desc, d)
+	same := k != nil && wire.Same(k.desc, d)
 	split := v.now().Before(v.split[d.Node])
 	v.mu.Unlock()
 	if split {
@@ -56,7 +55,7 @@ func (v *view) learn(d wire.Descriptor, from source) (met, visit bool) {
 
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	direct := d.Node == from.node
+	direct := d.Node == from.Node
 	k = v.relays[d.Node]
 	if k == nil {
 		if !direct && v.charged[from.hood] >= maxPerVoucher || !v.roomLocked(d, direct) {
@@ -71,7 +70,7 @@ func (v *view) learn(d wire.Descriptor, from source) (met, visit bool) {
 		k.replace(d, v.now())
 		k.taken = false
 	}
-	if k.signs(d, v.now()) > maxVersions {
+	if k.signs(d, v.now()) > MaxVersions {
 		v.splitLocked(k)
 		return false, false
 	}
@@ -99,34 +98,24 @@ func (v *view) learn(d wire.Descriptor, from source) (met, visit bool) {
 	return direct && !wasMet, !k.met && !k.visits.rests(v.now())
 }
 
-// sameBytes reports whether two signed records are the same in every bit, so
-// that what holds for the signature of the one holds for the other.
-func sameBytes(a, b interface {
-	AppendBinary([]byte) ([]byte, error)
-}) bool {
-	x, errX := a.AppendBinary(nil)
-	y, errY := b.AppendBinary(nil)
-	return errX == nil && errY == nil && bytes.Equal(x, y)
-}
-
 func (k *known) confirmed() bool {
 	return !k.taken && (k.met || len(k.vouchers) >= needVouchers)
 }
 
-// takenBack notes that id, asked itself, has no descriptor: nobody can dial it
+// TakenBack notes that id, asked itself, has no descriptor: nobody can dial it
 // any more, or it relays no more. Else it would pass for well wherever it is
 // connected to, and be told to those who dial it in vain.
-func (v *view) takenBack(id wire.NodeID) {
+func (v *View) TakenBack(id wire.NodeID) {
 	v.takeBack(id, func(*known) bool { return true })
 }
 
-// outdated notes that id signed, later than what is known, a descriptor
+// Outdated notes that id signed, later than what is known, a descriptor
 // without addresses.
-func (v *view) outdated(d wire.Descriptor) {
+func (v *View) Outdated(d wire.Descriptor) {
 	v.takeBack(d.Node, func(k *known) bool { return d.Issued.After(k.desc.Issued) })
 }
 
-func (v *view) takeBack(id wire.NodeID, cond func(*known) bool) {
+func (v *View) takeBack(id wire.NodeID, cond func(*known) bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	k := v.relays[id]
@@ -141,14 +130,14 @@ func (v *view) takeBack(id wire.NodeID, cond func(*known) bool) {
 }
 
 // vouchLocked takes down who vouches for k, where that is needed and allowed.
-func (v *view) vouchLocked(k *known, h relay.Hood) {
+func (v *View) vouchLocked(k *known, h relay.Hood) {
 	if len(k.vouchers) < needVouchers && !slices.Contains(k.vouchers, h) && v.charged[h] < maxPerVoucher {
 		k.vouchers = append(k.vouchers, h)
 		v.charged[h]++
 	}
 }
 
-func (v *view) unvouchLocked(k *known) {
+func (v *View) unvouchLocked(k *known) {
 	for _, h := range k.vouchers {
 		if v.charged[h]--; v.charged[h] <= 0 {
 			delete(v.charged, h)
@@ -157,12 +146,12 @@ func (v *view) unvouchLocked(k *known) {
 	k.vouchers = nil
 }
 
-func (v *view) countLocked(d wire.Descriptor, n int) {
-	for _, a := range v.policy.dialable(d) {
+func (v *View) countLocked(d wire.Descriptor, n int) {
+	for _, a := range v.policy.Dialable(d) {
 		if a.Addr().IsLoopback() {
 			continue
 		}
-		h := neighbourhood(a)
+		h := relay.Neighbourhood(a.Addr())
 		if v.hoods[h] += n; v.hoods[h] <= 0 {
 			delete(v.hoods, h)
 		}
@@ -171,9 +160,9 @@ func (v *view) countLocked(d wire.Descriptor, n int) {
 
 // roomLocked makes room for d or refuses it. Who was met pushes out who was
 // only told of, never the other way round.
-func (v *view) roomLocked(d wire.Descriptor, direct bool) bool {
-	for _, a := range v.policy.dialable(d) {
-		if !a.Addr().IsLoopback() && v.hoods[neighbourhood(a)] >= maxPerHood {
+func (v *View) roomLocked(d wire.Descriptor, direct bool) bool {
+	for _, a := range v.policy.Dialable(d) {
+		if !a.Addr().IsLoopback() && v.hoods[relay.Neighbourhood(a.Addr())] >= maxPerHood {
 			return false
 		}
 	}
@@ -200,7 +189,7 @@ func (v *view) roomLocked(d wire.Descriptor, direct bool) bool {
 	return victim != nil
 }
 
-func (v *view) dropLocked(id wire.NodeID, k *known) {
+func (v *View) dropLocked(id wire.NodeID, k *known) {
 	v.unvouchLocked(k)
 	v.countLocked(k.desc, -1)
 	delete(v.relays, id)

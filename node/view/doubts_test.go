@@ -1,4 +1,4 @@
-package node
+package view
 
 import (
 	"testing"
@@ -11,30 +11,30 @@ import (
 func TestDoubts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked, blamed := 0, 0
-		d := &doubts{now: time.Now, ask: func() { asked++ }}
+		d := &Doubts{now: time.Now, Ask: func() { asked++ }}
 		blame := func() { blamed++ }
-		d.heard()
-		d.failed(blame)
-		d.failed(blame)
+		d.Heard()
+		d.Failed(blame)
+		d.Failed(blame)
 		if asked != 1 || blamed != 0 {
 			t.Errorf("at once: asked %d times, blamed %d, want 1 and 0", asked, blamed)
 		}
 		time.Sleep(cutAfter - time.Millisecond)
-		if _, off := d.cutOff(); off {
+		if _, off := d.CutOff(); off {
 			t.Error("cut off before anybody had time to answer")
 		}
-		d.heard()
+		d.Heard()
 		if blamed != 2 {
 			t.Errorf("after an answer: %d are blamed, want 2", blamed)
 		}
-		d.failed(blame)
+		d.Failed(blame)
 		time.Sleep(doubtFor)
-		d.failed(nil)
-		if silent, off := d.cutOff(); !off || silent != doubtFor || asked != 3 {
+		d.Failed(nil)
+		if silent, off := d.CutOff(); !off || silent != doubtFor || asked != 3 {
 			t.Errorf("nobody answers: cut off %v for %v, asked %d times", off, silent, asked)
 		}
-		d.heard()
-		if _, off := d.cutOff(); off || blamed != 2 {
+		d.Heard()
+		if _, off := d.CutOff(); off || blamed != 2 {
 			t.Errorf("on line again: cut off %v, %d are blamed, want 2", off, blamed)
 		}
 	})
