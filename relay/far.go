@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"container/list"
 	"sync"
 	"sync/atomic"
 
@@ -23,13 +24,15 @@ type farEnd struct {
 	paid      bool               // and it was not used yet
 	newest    uint32             // stream that the builder opened last
 
-	open atomic.Int64 // as many as there are streams
+	open  int // as many as there are streams; guarded by Relay.crowded.mu
+	index int // among those who have some; guarded by Relay.crowded.mu
 
 	mu      sync.Mutex // guards all below, and the halves' fields
 	wake    *sync.Cond // for write: something is ready, or closed
 	closed  bool
 	streams map[uint32]*half
-	ready   []*half // halves with something to send, in turn
+	order   list.List // of them, as they were opened
+	ready   []*half   // halves with something to send, in turn
 	pong    [8]byte
 	ponging bool
 	next    uint32 // next stream id of ours, even
@@ -50,6 +53,7 @@ type half struct {
 
 	opened atomic.Bool // the session has answered: DATA and END may come from this side
 
+	spot    *list.Element // in far.order
 	q       fifo
 	credit  int // cells that may still be sent to this side's builder
 	grant   int // credit that this side's builder is to be told of
@@ -241,9 +245,7 @@ func (e *farEnd) close() {
 			dropped = append(dropped, h.peer)
 		}
 	}
-	e.c.r.streams.Add(-int64(len(e.streams)))
-	clear(e.streams)
-	e.open.Store(0)
+	e.removeAllLocked()
 	for _, a := range e.asking {
 		e.c.r.pool.give(a.frames)
 		e.ages.remove(&a.kept)

@@ -148,58 +148,6 @@ func (e *farEnd) splice(id uint32, j wire.Join) (ok bool, effort byte) {
 	return true, 0
 }
 
-// mayOpen counts one stream more, for a circuit. When there are as many as there
-// may be the circuit that has most gives way, unless that is this one. Nothing
-// goes by neighbours: else who fills up what one of them may have, and is then
-// refused by a session, or is not, learns over which its standing path comes.
-func (r *Relay) mayOpen(e *farEnd) bool {
-	most := int64(r.limits.StreamsAll)
-	if r.streams.Add(1) <= most {
-		return true
-	}
-	r.streams.Add(-1)
-	if o := r.openMost(e); o != nil {
-		o.shed()
-	}
-	if r.streams.Add(1) <= most {
-		return true
-	}
-	r.streams.Add(-1)
-	return false
-}
-
-// openMost gives the far end that has most streams, if those are more than e
-// would have with another one.
-func (r *Relay) openMost(e *farEnd) (most *farEnd) {
-	n := e.open.Load() + 1
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for c := range r.circuits {
-		c.mu.Lock()
-		o := c.ends
-		c.mu.Unlock()
-		if o != nil && o.open.Load() > n {
-			most, n = o, o.open.Load()
-		}
-	}
-	return most
-}
-
-// shed resets the stream that was opened last.
-func (e *farEnd) shed() {
-	e.mu.Lock()
-	var last *half
-	for id, h := range e.streams {
-		if last == nil || id > last.id {
-			last = h
-		}
-	}
-	e.mu.Unlock()
-	if last != nil {
-		last.lostBothWays()
-	}
-}
-
 // enter makes a half known to its far end. A half without an id gets the next
 // one, and its first cell is queued with that: ids go out in ascending order.
 func (h *half) enter(first *frame) bool {
@@ -215,12 +163,11 @@ func (h *half) enter(first *frame) bool {
 		r.streams.Add(-1)
 		return false
 	}
-	e.open.Add(1)
 	if first != nil {
 		h.id = e.next
 		e.next += 2
 		h.queueLocked(first)
 	}
-	e.streams[h.id] = h
+	e.addLocked(h)
 	return true
 }

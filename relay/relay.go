@@ -73,6 +73,7 @@ type Relay struct {
 	pool    pool         // of frames that it holds
 	waiting waiting      // who holds them
 	streams atomic.Int64 // that end here, of all circuits
+	crowded crowded      // whose they are
 	secret  [32]byte     // for puzzles
 	workers workers      // for handshakes
 

@@ -120,17 +120,6 @@ func (h *half) clearLocked() {
 	}
 }
 
-// removeLocked takes a half off the list of streams, if it is there.
-func (e *farEnd) removeLocked(h *half) bool {
-	if e.streams[h.id] != h {
-		return false
-	}
-	delete(e.streams, h.id)
-	e.open.Add(-1)
-	e.c.r.streams.Add(-1)
-	return true
-}
-
 // settle forgets a stream whose both directions have ended. What waits is
 // still sent.
 func (h *half) settle() {
