@@ -88,7 +88,7 @@ func (f *finder) routes(root chunk.Ref, found [][]byte) []fetch.Route {
 			if newer, ok := f.paths.view.Settled(g.Node); ok && newer.Issued.After(g.Issued) {
 				g = newer // its onion key may be another by now
 			}
-			if len(f.policy.Dialable(g)) == 0 || g.Verify(f.network, now) != nil {
+			if !f.policy.Accepts(g) || g.Verify(f.network, now) != nil {
 				continue
 			}
 			ranks[rank] = append(ranks[rank], &route{f: f, root: root, number: num, source: s, gateway: g})

@@ -37,8 +37,7 @@ func (v *View) Add(d wire.Descriptor, from wire.NodeID) (met, visit bool) {
 // at most; and where the view is full those go first whose vouchers vouch for
 // most.
 func (v *View) Learn(d wire.Descriptor, from Source) (met, visit bool) {
-	dialable := v.policy.Dialable(d)
-	if d.Node == v.self || d.Node.IsZero() || len(dialable) == 0 || len(OneHome(dialable)) < len(dialable) {
+	if d.Node == v.self || d.Node.IsZero() || !v.policy.Accepts(d) {
 		return false, false
 	}
 	v.mu.Lock()

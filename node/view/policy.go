@@ -60,6 +60,13 @@ func (p Policy) Dialable(d wire.Descriptor) []netip.AddrPort {
 	return out
 }
 
+// Accepts reports whether d names addresses that may be dialled, and none in a
+// second neighbourhood of a kind.
+func (p Policy) Accepts(d wire.Descriptor) bool {
+	at := p.Dialable(d)
+	return len(at) > 0 && len(OneHome(at)) == len(at)
+}
+
 // OneHome keeps those of addrs that lie in the neighbourhood of the first
 // IPv4 and of the first IPv6 address. A descriptor holds no others: who could
 // name many neighbourhoods would seem to live in whichever serves him.
