@@ -31,7 +31,7 @@ type leak struct {
 }
 
 func newWatched(t *testing.T, l leak) *watched {
-	c := &watched{rec: &record{}, builder: wire.NodeID{1}, rng: mrand.New(mrand.NewPCG(1, 2)), leak: l}
+	c := &watched{rec: newRecord(), builder: wire.NodeID{1}, rng: mrand.New(mrand.NewPCG(1, 2)), leak: l}
 	cfg := relaytest.Config{
 		Limits: relay.Limits{Creates: 1e6, PerTarget: 1e6, Queries: 1e6, Opens: 1e6, Turn: 1},
 		Far:    func(int) relay.Far { return sized{} },
@@ -170,8 +170,13 @@ func (c *watched) life(t *testing.T, hops []wire.Descriptor) (busy bool) {
 		cells := byte(c.rng.IntN(20))
 		req := make([]byte, 2+c.rng.IntN(12*wire.MaxData))
 		req[0] = cells
+		all := len(hops) * (len(req)/wire.MaxData + int(cells) + 2) // frames, some more than come
+		moment := c.rec.after(c.rng.IntN(all))
 		go func() { defer close(over); p.Ask(ctx, req) }()
-		time.Sleep(time.Duration(c.rng.IntN(2000)) * time.Microsecond)
+		select {
+		case <-moment:
+		case <-over:
+		}
 	} else {
 		c.rec.mark("close")
 		close(over)
@@ -218,9 +223,7 @@ func (c *watched) settle() {
 		if g := c.gates[i]; g != nil && g.pub.Err() == nil {
 			left = 1
 		}
-		for c.n.Relay(i).Stats().Circuits > left {
-			time.Sleep(time.Millisecond)
-		}
+		c.rec.settle(c.n, i, left)
 	}
 }
 

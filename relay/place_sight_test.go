@@ -72,14 +72,49 @@ type event struct {
 
 // record gathers events. It is safe for concurrent use.
 type record struct {
-	mu  sync.Mutex
-	all []event
+	over chan struct{} // capacity 1: a relay is done with a circuit
+
+	mu    sync.Mutex
+	all   []event
+	left  int           // frames until reached is closed
+	reach chan struct{} // nil: nobody waits
 }
+
+func newRecord() *record { return &record{over: make(chan struct{}, 1)} }
 
 func (r *record) add(e event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.all = append(r.all, e)
+	if e.b != nil {
+		r.left--
+		r.tellLocked()
+	}
+}
+
+func (r *record) tellLocked() {
+	if r.reach != nil && r.left <= 0 {
+		close(r.reach)
+		r.reach = nil
+	}
+}
+
+// after gives a channel that is closed when so many more frames were seen.
+func (r *record) after(frames int) <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	reached := make(chan struct{})
+	r.left, r.reach = frames, reached
+	r.tellLocked()
+	return reached
+}
+
+// settle waits until relay i has no more circuits than left. One goroutine
+// waits.
+func (r *record) settle(n *relaytest.Net, i, left int) {
+	for n.Relay(i).Stats().Circuits > left {
+		<-r.over
+	}
 }
 
 func (r *record) mark(what string) { r.add(event{what: what}) }
@@ -96,6 +131,12 @@ func (r *record) take() []event {
 // tap makes a network tell all to the record.
 func (r *record) tap(cfg *relaytest.Config) {
 	cfg.Tamper = func(from, to wire.NodeID, b []byte) { r.add(event{from: from, to: to, b: bytes.Clone(b)}) }
+	cfg.Over = func() {
+		select {
+		case r.over <- struct{}{}:
+		default:
+		}
+	}
 	cfg.Ended = func(from, to wire.NodeID, how relaytest.End) { r.add(event{from: from, to: to, what: "end", how: how}) }
 }
 

@@ -70,7 +70,7 @@ type ways struct {
 }
 
 func newWays(t *testing.T) *ways {
-	w := &ways{rec: &record{}, rng: mrand.New(mrand.NewPCG(3, 4))}
+	w := &ways{rec: newRecord(), rng: mrand.New(mrand.NewPCG(3, 4))}
 	cfg := relaytest.Config{
 		Limits: relay.Limits{Creates: 1e6, PerTarget: 1e6, Opens: 1e6, Turn: 1},
 		Adjust: func(rc *relay.Config) {
@@ -145,8 +145,6 @@ func (w *ways) live(t *testing.T) {
 	second.Close()
 	first.Close()
 	for k := range 6 { // what is on its way belongs to this way
-		for w.n.Relay(k).Stats().Circuits > 0 {
-			time.Sleep(time.Millisecond)
-		}
+		w.rec.settle(w.n, k, 0)
 	}
 }

@@ -37,6 +37,7 @@ type Config struct {
 	Tamper  func(from, to wire.NodeID, b []byte) // may change what is written; called under a lock of its link
 	Shares  func(i int) *relay.Shares            // what relay i may send; nil: no bound
 	Ended   func(from, to wire.NodeID, how End)  // hears of the end of each link, from both sides; called under no lock
+	Over    func()                               // hears each time that a relay is done with a circuit; called under no lock
 	Observe bool                                 // record sizes and bytes, see Observer
 }
 
@@ -271,6 +272,9 @@ func (d *dialer) Dial(ctx context.Context, to wire.Descriptor) (relay.Link, erro
 		n.mu.Lock()
 		delete(n.links, a)
 		n.mu.Unlock()
+		if n.cfg.Over != nil {
+			n.cfg.Over()
+		}
 	})
 	n.mu.Unlock()
 	return a, nil
