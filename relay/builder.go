@@ -50,9 +50,9 @@ type Builder struct {
 	Log         *slog.Logger  // nil is silence
 	HopTimeout  time.Duration // for a set-up, at most and no less than three quarters of it; half of it for the first hop to take the packet; 10 s, as relays' Limits.SetUp, or it shows who builds
 	Turn        time.Duration // how long a path's keys are used before the next ones; 10 min, no less than relays' Limits.Turn
-	Quiet       time.Duration // how long nothing may arrive while something should, before the far end is asked for a sign of life; 400 ms
+	Quiet       time.Duration // how long nothing may arrive while something should, at most and no less than half of it, before the far end is asked for a sign of life; 400 ms
 	Dead        time.Duration // how long that sign may take, at least; longer on slow paths; 1.4 s
-	KeepAlive   time.Duration // a sign of life on an idle path; 15 s
+	KeepAlive   time.Duration // a sign of life on an idle path, at most and no less than half of it; 15 s
 	Window      int           // bytes that a stream's other side may come to send ahead, if the way is fast and long; 16 MiB, at most that; a stream begins with 4 MiB
 	MaxEffort   int           // bits of work that a gateway may ask for a Join, 26: seconds of one core; more is a refusal, and so is any with -1
 	Now         func() time.Time

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -18,7 +19,8 @@ type life struct {
 	mu     sync.Mutex
 	quiet  time.Duration // first pause
 	keep   time.Duration // longest pause
-	pause  time.Duration // present one
+	pause  time.Duration // present one, at most
+	early  float64       // of it, the part by which the next PING comes sooner, drawn for each
 	last   time.Time     // anything arrived, or was sent as data
 	rtt    time.Duration // slowest of late, of PINGs; 0: none was answered
 	setUp  time.Duration // how long the set-up took, which is longer
@@ -43,7 +45,13 @@ func (l *life) init(b *Builder) {
 	l.ask = make(chan struct{}, 1)
 	l.change = make(chan struct{}, 1)
 	l.waits = map[[8]byte]chan struct{}{}
+	l.draw()
 }
+
+// draw decides how much sooner the next PING comes. From the reply, or a PONG,
+// to the PING behind it relays see twice the way to the builder and this pause:
+// if it were known, so would be the way. SPEC.md §12
+func (l *life) draw() { l.early = rand.Float64() / 2 }
 
 // heard notes a frame that came in.
 func (l *life) heard(cmd wire.Command) {
@@ -163,7 +171,7 @@ func (l *life) due(dead time.Duration) (wait time.Duration, ask, over bool) {
 		if l.n == 0 { // the first one also measures the way
 			from = l.start
 		}
-		due := from.Add(l.pause)
+		due := from.Add(l.pause - time.Duration(l.early*float64(l.pause)))
 		// However much comes: relays look whether anything is sent.
 		if keep := l.spoke().Add(l.keep); keep.Before(due) {
 			due = keep
@@ -172,6 +180,7 @@ func (l *life) due(dead time.Duration) (wait time.Duration, ask, over bool) {
 			return wait, false, false
 		}
 		l.asked, l.sent = now, now
+		l.draw()
 		l.n++
 		binary.BigEndian.PutUint64(l.token[:], l.n)
 		return dead, true, false
@@ -189,9 +198,9 @@ func (l *life) due(dead time.Duration) (wait time.Duration, ask, over bool) {
 
 // watch looks for signs of life until the path ends.
 func (p *Path) watch() {
-	t := time.NewTimer(p.b.Quiet)
+	t := time.NewTimer(0)
 	defer t.Stop()
-	next := time.Now().Add(p.b.Quiet)
+	next := time.Now()
 	for {
 		select {
 		case <-p.ctx.Done():

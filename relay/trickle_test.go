@@ -15,8 +15,8 @@ import (
 func TestTrickleKeepsAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLone(t)
-		l.r.limits.Idle = 40 * time.Second
-		b := &Builder{Network: l}
+		l.r.limits.Idle = 20 * time.Second
+		b := &Builder{Network: l, KeepAlive: 5 * time.Second}
 		pub, err := b.Build(t.Context(), []wire.Descriptor{l.d})
 		if err != nil {
 			t.Fatal(err)
@@ -40,7 +40,7 @@ func TestTrickleKeepsAlive(t *testing.T) {
 			c, err := listener.Accept(t.Context())
 			for i := 0; i < bytes && err == nil; i++ {
 				_, err = c.Write([]byte{1})
-				time.Sleep(b.withDefaults().Quiet * 39 / 40)
+				time.Sleep(b.withDefaults().Quiet * 19 / 40)
 			}
 			if err == nil {
 				err = c.CloseWrite()
