@@ -50,10 +50,11 @@ const (
 // newTrial makes both ends and lets them talk until the way has settled. With
 // bulk the publisher sends all that the way takes.
 func newTrial(t *testing.T, bulk bool, adjust func(*relay.Builder)) *trial {
-	return newTrialOver(t, relaytest.Config{Latency: trialLatency, Rate: trialRate}, bulk, adjust)
+	return newTrialOver(t, relaytest.Config{Latency: trialLatency, Rate: trialRate}, 0, bulk, adjust)
 }
 
-func newTrialOver(t *testing.T, cfg relaytest.Config, bulk bool, adjust func(*relay.Builder)) *trial {
+// newTrialOver does that where both paths have been quiet for some time before.
+func newTrialOver(t *testing.T, cfg relaytest.Config, quiet time.Duration, bulk bool, adjust func(*relay.Builder)) *trial {
 	x := &trial{t: t, over: make(chan struct{}), stopped: make(chan struct{})}
 	dialler := [6]int{1, 2, 3, -1, 4, 5}
 	for i := range x.links {
@@ -94,6 +95,7 @@ func newTrialOver(t *testing.T, cfg relaytest.Config, bulk bool, adjust func(*re
 	if x.way.listen, err = x.way.pub.Listen(testContext(t), x.way.s, x.way.join); err != nil {
 		t.Fatal(err)
 	}
+	time.Sleep(quiet)
 	x.r, x.p = x.way.meet(t, nil)
 	go x.send(x.p, 1, bulk)
 	go x.send(x.r, 2, false)
@@ -231,7 +233,7 @@ func TestFaultSlow(t *testing.T) {
 		for _, latency := range []time.Duration{trialLatency, 150 * time.Millisecond} {
 			what := fmt.Sprintf("%d KB/s, links of %v", rate/1000, latency)
 			synctest.Test(t, func(t *testing.T) {
-				x := newTrialOver(t, relaytest.Config{Latency: latency, Rate: rate, Shared: true}, true, nil)
+				x := newTrialOver(t, relaytest.Config{Latency: latency, Rate: rate, Shared: true}, 0, true, nil)
 				time.Sleep(10 * time.Second)
 				if x.way.read.Err() != nil || x.way.pub.Err() != nil {
 					t.Errorf("%s: paths ended with %v and %v", what, x.way.read.Err(), x.way.pub.Err())
@@ -375,6 +377,28 @@ func TestFaultFreeze(t *testing.T) {
 					}
 				}
 				x.check(what, 2*idle)
+			})
+		}
+	}
+}
+
+// TestFaultAfterQuiet: nor does it take longer where the paths were ready and
+// unused for long before the stream, so that they hardly ask for signs of life.
+func TestFaultAfterQuiet(t *testing.T) {
+	for _, bulk := range []bool{false, true} {
+		for _, k := range []int{1, 4} { // one of each half
+			synctest.Test(t, func(t *testing.T) {
+				x := newTrialOver(t, relaytest.Config{Latency: trialLatency, Rate: trialRate}, 5*time.Minute, bulk, nil)
+				half := x.way.read
+				if k > 3 {
+					half = x.way.pub
+				}
+				start := time.Now()
+				x.freeze(k)
+				if took, ok := await(half, start, 10*trialGoal); !ok || took > trialGoal {
+					t.Errorf("relay %d frozen, bulk %v: noticed after %v, want %v at most", k, bulk, took, trialGoal)
+				}
+				x.check("after quiet", 2*time.Minute)
 			})
 		}
 	}

@@ -53,14 +53,27 @@ func (l *life) init(b *Builder) {
 // if it were known, so would be the way. SPEC.md §12
 func (l *life) draw() { l.early = rand.Float64() / 2 }
 
-// heard notes a frame that came in.
+// heard notes a frame that came in. Where all was quiet the watch looks again
+// sooner: somebody uses the path, be it the other side.
 func (l *life) heard(cmd wire.Command) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	slow := cmd != wire.CmdPong && l.pause > l.quiet
 	l.last = time.Now()
 	if cmd != wire.CmdPong {
 		l.asked = time.Time{}
 		l.pause = l.quiet
+	}
+	l.mu.Unlock()
+	if slow {
+		l.lookSooner()
+	}
+}
+
+// lookSooner lets watch look again.
+func (l *life) lookSooner() {
+	select {
+	case l.change <- struct{}{}:
+	default:
 	}
 }
 
@@ -90,10 +103,7 @@ func (l *life) active() {
 	}
 	l.mu.Unlock()
 	if slow {
-		select {
-		case l.change <- struct{}{}:
-		default:
-		}
+		l.lookSooner()
 	}
 }
 
