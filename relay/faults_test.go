@@ -404,6 +404,25 @@ func TestFaultAfterQuiet(t *testing.T) {
 	}
 }
 
+// TestResetWaitsForNothing: who has given up a path that brings nothing is rid
+// of it at once.
+func TestResetWaitsForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newTrial(t, true, nil)
+		x.freeze(2)
+		start := time.Now()
+		x.way.read.Reset()
+		x.way.read.Close()
+		if took := time.Since(start); took > 0 {
+			t.Errorf("it took %v", took)
+		}
+		if err := x.way.read.Err(); !errors.Is(err, relay.ErrClosed) {
+			t.Errorf("got %v, want %v", err, relay.ErrClosed)
+		}
+		x.check("reset", 2*time.Minute)
+	})
+}
+
 // TestFaultUnasked: without asking for signs of life nobody notices.
 func TestFaultUnasked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -360,6 +360,10 @@ func (p *Path) Close() error {
 	return nil
 }
 
+// Reset ends the path and all its streams at once: what is on its way is lost.
+// It is for paths that are of no use; Close waits for the rest.
+func (p *Path) Reset() { p.end(ErrClosed) }
+
 // Hops is how many relays the path has.
 func (p *Path) Hops() int { return p.hops }
 
