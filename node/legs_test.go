@@ -205,6 +205,7 @@ func TestRowsAreDrawnAsNeeded(t *testing.T) {
 type finderFunc func(ctx context.Context, first []byte) (io.ReadWriteCloser, error)
 
 func (finderFunc) Session() (n wire.SessionNumber) { return n }
+func (finderFunc) Gateway() (id wire.NodeID)       { return id }
 func (d finderFunc) Dial(ctx context.Context, first []byte) (io.ReadWriteCloser, error) {
 	return d(ctx, first)
 }

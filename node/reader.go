@@ -115,6 +115,9 @@ type route struct {
 // Session implements fetch.Route.
 func (r *route) Session() wire.SessionNumber { return r.number }
 
+// Gateway implements fetch.Route.
+func (r *route) Gateway() wire.NodeID { return r.gateway.Node }
+
 // Dial implements fetch.Route: it builds a path of the reading task's own
 // session, over one of its legs, to the gateway and joins the publisher's
 // session there.

@@ -23,6 +23,8 @@ type numberedRoute wire.SessionNumber
 
 func (r numberedRoute) Session() wire.SessionNumber { return wire.SessionNumber(r) }
 
+func (numberedRoute) Gateway() (id wire.NodeID) { return id }
+
 func (numberedRoute) Dial(context.Context, []byte) (io.ReadWriteCloser, error) {
 	return nil, errors.New("no such session")
 }

@@ -22,6 +22,8 @@ type socketRoute struct {
 
 func (s *socketRoute) Session() wire.SessionNumber { return s.session }
 
+func (s *socketRoute) Gateway() (id wire.NodeID) { return id }
+
 func (s *socketRoute) Dial(_ context.Context, first []byte) (io.ReadWriteCloser, error) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {

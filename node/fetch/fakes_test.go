@@ -177,6 +177,8 @@ func (p *publisher) Block(_ context.Context, r chunk.Ref) ([]byte, error) {
 
 func (p *publisher) Session() wire.SessionNumber { return p.session }
 
+func (p *publisher) Gateway() (id wire.NodeID) { return id }
+
 func (p *publisher) Dial(ctx context.Context, first []byte) (io.ReadWriteCloser, error) {
 	p.mu.Lock()
 	p.dials++

@@ -33,6 +33,7 @@ var (
 // and Write, and may be called twice.
 type Route interface {
 	Session() wire.SessionNumber
+	Gateway() wire.NodeID // by which it leads there: how dials went is remembered for it
 	Dial(ctx context.Context, first []byte) (io.ReadWriteCloser, error)
 }
 

@@ -103,7 +103,8 @@ func (t *Task) makeRoomLocked(starved *fetch) bool {
 }
 
 // candidateLocked returns the next route to dial: of the session with the
-// fewest open links, then the least used, then the one that failed least.
+// fewest open links, then the one that is used and failed least. To one that
+// works a second path is built before another is to one that just failed.
 func (t *Task) candidateLocked(now time.Time, starved *fetch) *candidate {
 	open := make(map[wire.SessionNumber]int)
 	for _, l := range t.links {
@@ -117,7 +118,7 @@ func (t *Task) candidateLocked(now time.Time, starved *fetch) *candidate {
 			continue
 		}
 		if best == nil || cmp.Or(cmp.Compare(open[c.session], open[best.session]),
-			cmp.Compare(c.open, best.open), cmp.Compare(c.fails, best.fails)) < 0 {
+			cmp.Compare(c.open+c.fails, best.open+best.fails), cmp.Compare(c.fails, best.fails)) < 0 {
 			best = c
 		}
 	}

@@ -41,9 +41,16 @@ func (t *Task) search(pause time.Duration) {
 	}
 	t.find.tries++
 	known := make(map[wire.SessionNumber]bool)
-	old := make(map[wire.SessionNumber][]*candidate)
+	type way struct {
+		session wire.SessionNumber
+		gateway wire.NodeID
+	}
+	old := make(map[way][]*candidate)
+	sessions := make(map[wire.SessionNumber]bool)
 	for _, c := range t.find.cands {
-		old[c.session] = append(old[c.session], c)
+		w := way{c.session, c.route.Gateway()}
+		old[w] = append(old[w], c)
+		sessions[c.session] = true
 	}
 	var cands []*candidate
 	fresh := false
@@ -56,11 +63,11 @@ func (t *Task) search(pause time.Duration) {
 			continue
 		}
 		c := &candidate{}
-		if o := old[s]; len(o) > 0 { // what is known of it stays known
-			c, old[s] = o[0], o[1:]
-		} else {
-			fresh = true
+		w := way{s, r.Gateway()}
+		if o := old[w]; len(o) > 0 { // what is known of it stays known
+			c, old[w] = o[0], o[1:]
 		}
+		fresh = fresh || !sessions[s]
 		c.route, c.session = r, s
 		cands = append(cands, c)
 	}
