@@ -56,11 +56,12 @@ type legSource struct {
 // of other tasks, too. Rows outlive a session that ended because nobody read,
 // and are drawn anew when one ends in its time.
 type legs struct {
-	book  *legBook
-	rows  []*leg
-	seen  map[wire.NodeID]bool // relays that stand or stood in a row
-	looks looks
-	used  time.Time
+	book    *legBook
+	rows    []*leg
+	drawing chan struct{}        // capacity 1, taken without book.mu: who has its token draws a row, and knows of those drawn before
+	seen    map[wire.NodeID]bool // relays that stand or stood in a row
+	looks   looks
+	used    time.Time
 }
 
 // leg is one row.
@@ -93,7 +94,7 @@ func (b *legBook) of(root chunk.Ref) *legs {
 			}
 		}
 	}
-	l = &legs{book: b, seen: make(map[wire.NodeID]bool), used: now}
+	l = &legs{book: b, drawing: make(chan struct{}, 1), seen: make(map[wire.NodeID]bool), used: now}
 	b.tasks[root] = l
 	return l
 }
@@ -179,6 +180,10 @@ func (l *legs) idleLocked() (idle *leg) {
 func (l *legs) drawLocked(gateway wire.Descriptor) (*leg, error) {
 	r := &leg{broken: -1}
 	l.rows = append(l.rows, r) // others see that it is coming
+	l.book.mu.Unlock()
+	l.drawing <- struct{}{}
+	defer func() { <-l.drawing }()
+	l.book.mu.Lock()
 	var others []wire.Descriptor
 	for _, o := range l.rows {
 		others = append(others, o.hops...)

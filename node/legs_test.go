@@ -101,6 +101,35 @@ func replaced(before, after []wire.Descriptor) (out []int) {
 	return out
 }
 
+// Two rows that are drawn at once do not share what need not be shared.
+func TestRowsThatAreDrawnTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newWood().book()
+		n := 0
+		b.choose = func(wire.Descriptor) ([]wire.Descriptor, error) {
+			n++ // never two at a time, or the race detector says so
+			entry, n := 1+n/3, n
+			time.Sleep(time.Second)
+			return []wire.Descriptor{testHop(entry), testHop(10 + n), testHop(1000 + n)}, nil
+		}
+		l := b.of(contentRoot)
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				if _, err := l.drawLocked(testHop(5000)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if len(l.rows) != 2 || l.rows[0].hops[0].Node == l.rows[1].hops[0].Node {
+			t.Errorf("%d rows, want 2 with an entry each", len(l.rows))
+		}
+	})
+}
+
 // However often a gateway cannot be reached, the relays stay; one that lies
 // near a row's last relay gets another last relay.
 func TestGatewayIsBlamedFirst(t *testing.T) {
