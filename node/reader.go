@@ -179,7 +179,11 @@ type readConn struct {
 func (c *readConn) Retired() <-chan struct{} { return c.own.retired }
 
 // GivenUp implements fetch.Fallible: something on the way let too little come.
-func (c *readConn) GivenUp() { c.path.release(legFailed) }
+// Nothing is waited for, so that another path may take its place.
+func (c *readConn) GivenUp() {
+	c.path.release(legFailed)
+	c.path.Reset()
+}
 
 // Close ends the stream and its path.
 func (c *readConn) Close() error {
