@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -33,12 +34,13 @@ type legBook struct {
 // legSource is what legs need of the node. choose and blame are called without
 // a lock.
 type legSource struct {
-	choose func(gateway wire.Descriptor) ([]wire.Descriptor, error)
-	hoods  func(wire.Descriptor) []netip.Prefix                          // where a relay lives
-	get    func(id wire.NodeID, first bool) (d wire.Descriptor, ok bool) // as it is now, as a path's first hop or a later one; false if it cannot be used
-	next   func(before, id wire.NodeID) bool                             // the one can be reached from the other, as far as is known
-	blame  func(func())                                                  // calls its argument soon, unless it is this node that is cut off
-	doubt  func() bool                                                   // something failed, and nobody has answered since
+	choose  func(gateway wire.Descriptor) ([]wire.Descriptor, error)
+	hoods   func(wire.Descriptor) []netip.Prefix                          // where a relay lives
+	get     func(id wire.NodeID, first bool) (d wire.Descriptor, ok bool) // as it is now, as a path's first hop or a later one; false if it cannot be used
+	next    func(before, id wire.NodeID) bool                             // the one can be reached from the other, as far as is known
+	suspect func(id wire.NodeID) int                                      // paths over it that have fallen of late
+	blame   func(func())                                                  // calls its argument soon, unless it is this node that is cut off
+	doubt   func() bool                                                   // something failed, and nobody has answered since
 }
 
 // legs are the relays of own choice of one reading task: rows of them, each
@@ -113,26 +115,30 @@ func (l *legs) staleLocked(now time.Time) bool {
 }
 
 // take gives a row for a path to gateway, and its relays; done must follow. In
-// this order: one that is idle, a further one if the task's speed asks for it,
-// one that is mended, one that others use or that may still be of use, one of
-// another task's.
+// this order: one that is idle and not suspect, a further one if the task's
+// speed asks for it, one that is idle, one that is mended, one that others use
+// or that may still be of use, one of another task's. An idle one gives way to
+// one that is in use where more paths have fallen over a relay of it than use
+// the other: to find out what ails it can wait until one path works.
 func (l *legs) take(ctx context.Context, gateway wire.Descriptor) (*leg, []wire.Descriptor, error) {
 	width := fetch.Width(ctx)
 	b := l.book
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := l.pickLocked(gateway, func(r *leg) bool { return r.users == 0 && r.broken < 0 })
+	whole := func(r *leg) bool { return r.broken < 0 }
+	r := l.pickLocked(gateway, whole)
 	var err error
-	if r == nil && len(l.rows) < width {
-		r, err = l.drawLocked(gateway)
-	}
-	if r == nil {
-		if r = l.idleLocked(); r != nil && !l.mendLocked(ctx, r, gateway, &err) {
-			r = nil
+	if (r == nil || l.loadLocked(r) > 0) && len(l.rows) < width {
+		if r, err = l.drawLocked(gateway); r == nil {
+			r = l.pickLocked(gateway, whole)
 		}
 	}
-	if r == nil {
-		r = l.pickLocked(gateway, func(r *leg) bool { return r.broken < 0 })
+	if r == nil || r.users > 0 {
+		if idle := l.idleLocked(gateway); idle != nil && l.mendLocked(ctx, idle, gateway, &err) {
+			r = idle
+		} else {
+			r = l.pickLocked(gateway, whole)
+		}
 	}
 	if r == nil {
 		r = l.pickLocked(gateway, func(*leg) bool { return true })
@@ -152,23 +158,45 @@ func (l *legs) take(ctx context.Context, gateway wire.Descriptor) (*leg, []wire.
 }
 
 // pickLocked gives the row whose relays can be used for a path to gateway that
-// has the fewest users, then the one that rested longest.
+// has the least load, of several that over which fewer paths have fallen, then
+// the one that rested longest.
 func (l *legs) pickLocked(gateway wire.Descriptor, may func(*leg) bool) (best *leg) {
+	least := 0
 	for _, r := range l.rows {
-		if r.hops == nil || !may(r) || l.book.refresh(r.hops) >= 0 || l.book.conflict(r.hops, gateway) >= 0 {
+		if r.hops == nil || !may(r) || l.unfit(r, gateway) >= 0 {
 			continue
 		}
-		if best == nil || r.users < best.users || r.users == best.users && r.last.Before(best.last) {
-			best = r
+		load := l.loadLocked(r)
+		if best == nil || cmp.Or(cmp.Compare(load, least), cmp.Compare(best.users, r.users), r.last.Compare(best.last)) < 0 {
+			best, least = r, load
 		}
 	}
 	return best
 }
 
+// loadLocked is how many use a row, and how many paths have fallen over the
+// worst of its relays.
+func (l *legs) loadLocked(r *leg) int {
+	worst := 0
+	for _, h := range r.hops {
+		worst = max(worst, l.book.suspect(h.Node))
+	}
+	return r.users + worst
+}
+
+// unfit returns the index of a relay of a row that cannot be on a path to
+// gateway now; -1 for none.
+func (l *legs) unfit(r *leg, gateway wire.Descriptor) int {
+	if at := l.book.refresh(r.hops); at >= 0 {
+		return at
+	}
+	return l.book.conflict(r.hops, gateway)
+}
+
 // idleLocked gives a row that is of no use as it is, one that is broken first.
-func (l *legs) idleLocked() (idle *leg) {
+func (l *legs) idleLocked(gateway wire.Descriptor) (idle *leg) {
 	for _, r := range l.rows {
-		if r.hops != nil && r.users == 0 && (idle == nil || r.broken >= 0) {
+		if r.hops != nil && r.users == 0 && (r.broken >= 0 || idle == nil && l.unfit(r, gateway) >= 0) {
 			idle = r
 		}
 	}
@@ -189,7 +217,7 @@ func (l *legs) drawLocked(gateway wire.Descriptor) (*leg, error) {
 		others = append(others, o.hops...)
 	}
 	l.book.mu.Unlock()
-	hops, err := leastShared(others, func() ([]wire.Descriptor, error) { return l.book.choose(gateway) })
+	hops, err := leastShared(others, l.book.suspect, func() ([]wire.Descriptor, error) { return l.book.choose(gateway) })
 	l.book.mu.Lock()
 	if err != nil {
 		l.rows = slices.DeleteFunc(l.rows, func(o *leg) bool { return o == r })
@@ -201,8 +229,9 @@ func (l *legs) drawLocked(gateway wire.Descriptor) (*leg, error) {
 
 // leastShared makes choices until one has no relay of others, and gives the one
 // that has the fewest of them: an entry that is shared counts most, since there
-// are only two.
-func leastShared(others []wire.Descriptor, choose func() ([]wire.Descriptor, error)) (best []wire.Descriptor, err error) {
+// are only two. A relay over which a path has fallen of late counts as one that
+// is shared.
+func leastShared(others []wire.Descriptor, suspect func(wire.NodeID) int, choose func() ([]wire.Descriptor, error)) (best []wire.Descriptor, err error) {
 	least := 0
 	for range legDraws {
 		hops, err := choose()
@@ -214,11 +243,13 @@ func leastShared(others []wire.Descriptor, choose func() ([]wire.Descriptor, err
 		}
 		shared := 0
 		for i, h := range hops {
+			n := suspect(h.Node)
 			for _, o := range others {
 				if o.Node == h.Node {
-					shared += 1 + len(hops)/(i+1)
+					n++
 				}
 			}
+			shared += n * (1 + len(hops)/(i+1))
 		}
 		if best == nil || shared < least {
 			best, least = hops, shared
@@ -240,10 +271,7 @@ var errRowDown = errors.New("no pinned relay answers")
 func (l *legs) mendLocked(ctx context.Context, r *leg, gateway wire.Descriptor, why *error) bool {
 	at := r.broken
 	if at < 0 {
-		at = l.book.refresh(r.hops)
-	}
-	if at < 0 {
-		at = l.book.conflict(r.hops, gateway)
+		at = l.unfit(r, gateway)
 	}
 	if at < 0 {
 		return true

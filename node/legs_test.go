@@ -72,9 +72,10 @@ func (w *wood) book() *legBook {
 			d.Node = id
 			return d, !w.gone[id]
 		},
-		next:  func(_, _ wire.NodeID) bool { return true },
-		blame: func(fn func()) { fn() },
-		doubt: func() bool { return false },
+		next:    func(_, _ wire.NodeID) bool { return true },
+		suspect: func(wire.NodeID) int { return 0 },
+		blame:   func(fn func()) { fn() },
+		doubt:   func() bool { return false },
 	})
 }
 
@@ -128,6 +129,53 @@ func TestRowsThatAreDrawnTogether(t *testing.T) {
 			t.Errorf("%d rows, want 2 with an entry each", len(l.rows))
 		}
 	})
+}
+
+// Where paths over two rows have fallen, the next one leads over a third row,
+// in use or not, rather than over the entry that both have in common; who has
+// no other goes over it all the same. No relay is drawn for that.
+func TestSuspectRowsWait(t *testing.T) {
+	b := newWood().book()
+	fallen := make(map[wire.NodeID]int)
+	b.suspect = func(id wire.NodeID) int { return fallen[id] }
+	l := b.of(contentRoot)
+	row := func(hops ...int) *leg {
+		r := &leg{broken: -1}
+		for _, h := range hops {
+			r.hops = append(r.hops, testHop(h))
+		}
+		l.rows = append(l.rows, r)
+		return r
+	}
+	one, two, third := row(1, 10, 1000), row(1, 11, 1001), row(2, 12, 1002)
+	take := func() *leg {
+		t.Helper()
+		r, _, err := l.take(t.Context(), testHop(5000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	third.users = 1
+	for _, r := range []*leg{one, two} {
+		for _, h := range r.hops {
+			fallen[h.Node]++
+		}
+	}
+	if take() != third {
+		t.Error("the next path leads over what has just failed twice")
+	}
+	third.users = 3
+	if r := take(); r != one && r != two {
+		t.Error("all paths lead over one row")
+	}
+	clear(fallen)
+	if r := take(); r == third {
+		t.Error("a row that is idle and not suspect is not used")
+	}
+	if len(l.rows) != 3 {
+		t.Errorf("%d rows, want 3", len(l.rows))
+	}
 }
 
 // However often a gateway cannot be reached, the relays stay; one that lies

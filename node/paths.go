@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,6 +36,7 @@ type paths struct {
 	mu       sync.Mutex
 	live     map[*ownPath]struct{}  // guarded by mu
 	building map[*pathInfo]struct{} // guarded by mu
+	suspects suspects               // guarded by mu
 }
 
 func newPaths(b *relay.Builder, v *view.View, c *chooser, held *heldRelays) *paths {
@@ -66,6 +68,9 @@ func (b *paths) forget(p *ownPath) {
 	b.mu.Lock()
 	_, lives := b.live[p]
 	delete(b.live, p)
+	if lives && p.fell() {
+		b.suspects.fell(p.hops, b.view.Now())
+	}
 	b.mu.Unlock()
 	if !lives {
 		return
@@ -83,6 +88,20 @@ func (b *paths) forget(p *ownPath) {
 	if fell {
 		b.view.Doubts.Failed(blame)
 	}
+}
+
+// suspect counts the own paths over a relay that have fallen of late, see
+// suspects.
+func (b *paths) suspect(id wire.NodeID) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := b.suspects.of(id, b.view.Now())
+	for p := range b.live { // those who use it may know before this book does
+		if slices.ContainsFunc(p.hops, func(h wire.Descriptor) bool { return h.Node == id }) && p.fell() {
+			n++
+		}
+	}
+	return n
 }
 
 // fell reports whether the path has ended by itself: nobody here closed it.
@@ -154,6 +173,7 @@ func (b *paths) through(ctx context.Context, purpose string, hops []wire.Descrip
 	p.in0, p.sent0 = path.Traffic()
 	b.mu.Lock()
 	b.live[p] = struct{}{}
+	b.suspects.passed(hops)
 	b.mu.Unlock()
 	context.AfterFunc(doneContext{path.Done()}, func() { b.forget(p) })
 	return p, nil

@@ -161,9 +161,10 @@ func (b *paths) legSource(hops int, policy view.Policy) legSource {
 			}
 			return b.held.get(id)
 		},
-		next:  b.held.joins,
-		blame: b.view.Doubts.Failed,
-		doubt: b.view.Doubts.Open,
+		next:    b.held.joins,
+		suspect: b.suspect,
+		blame:   b.view.Doubts.Failed,
+		doubt:   b.view.Doubts.Open,
 	}
 }
 

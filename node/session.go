@@ -212,7 +212,7 @@ func (s *session) choose(slot int) ([]wire.Descriptor, error) {
 		return nil, err
 	}
 	to := hops[s.p.hops]
-	if way, err := leastShared(relays, func() ([]wire.Descriptor, error) {
+	if way, err := leastShared(relays, s.p.paths.suspect, func() ([]wire.Descriptor, error) {
 		return s.p.paths.chooser.path(s.p.hops, false, to)
 	}); err == nil {
 		hops = append(way, to)

@@ -232,7 +232,7 @@ func TestGatewaysOfASessionShowNoPins(t *testing.T) {
 	drawn := make(map[wire.NodeID]int)
 	pinned := make(map[wire.NodeID]bool)
 	for range rounds {
-		s := &session{p: &publishing{paths: &paths{chooser: c}, hops: 2}}
+		s := &session{p: &publishing{paths: &paths{chooser: c, view: v}, hops: 2}}
 		for slot := range s.gateways {
 			hops, err := s.choose(slot)
 			if err != nil {
