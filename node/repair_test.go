@@ -23,6 +23,10 @@ const (
 	repairLong   = 30 * time.Second        // in all; seen are 22 s, where new paths failed, too; one case in a hundred takes more than 6 s
 )
 
+// standsFor is how long the session has stood before somebody reads: its paths
+// hardly ask for signs of life by then.
+const standsFor = 2 * time.Minute
+
 // startTrips is how many round trips a new connection takes: TCP, TLS,
 // multiplexer, identify.
 const startTrips = 4
@@ -68,6 +72,7 @@ func TestRepair(t *testing.T) {
 func repair(t *testing.T, content *blocks, at int, how string, k int) (after time.Duration, beside bool) {
 	w := newWhole(t, relaytest.Config{Relays: 48, Latency: 50 * time.Millisecond, Rate: 4_000_000, Connect: startTrips}, content, 3, fetch.Config{})
 	defer w.Close()
+	time.Sleep(standsFor)
 	var bad wire.NodeID
 	var rows [][]wire.Descriptor
 	before, after, err := w.readAll(at, func() {
