@@ -39,8 +39,8 @@ func TestStalledCrowd(t *testing.T) {
 	// any two cores could otherwise make.
 	limits := patient(relay.Limits{PerTarget: 1e6, Idle: time.Hour, Stall: time.Hour})
 	hosts, next, sessions := max(10, n/100), max(2, n/1000), max(4, n/250) // a session opens 400 streams at once
-	if n < 10000 {                                                         // as much in proportion
-		limits.Pool = int64(n) * 128 << 20 / 10000
+	if n < 10000 {                                                         // as much in proportion, but room for the windows of those who read
+		limits.Pool = max(int64(n)*128<<20/10000, 16<<20)
 	}
 	full := limits.WithDefaults()
 	beyond := roomyLimits()
