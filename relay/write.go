@@ -75,8 +75,9 @@ func (c *Conn) put(f *frame, cmd wire.Command, kind byte, n int) error {
 	f.pad(off, len(data))
 	c.p.life.active()
 	c.p.spoken.Store(true)
-	c.sent = time.Now()
-	return c.p.sendFrame(f)
+	err = c.p.sendFrame(f)
+	c.sent = time.Now() // not before: it may have waited for long
+	return err
 }
 
 // spend takes the credit for one cell, and waits for it.
