@@ -1,6 +1,8 @@
 package fetch
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"wanderfs/relay/wire"
@@ -12,6 +14,9 @@ import (
 //
 //	live -> leaving, its place is free -> another is live: nothing more is
 //	asked -> queue empty: closed
+//
+// While all of the reader's paths lead to a publisher's session that leaves, half
+// of them end first: there is no room for one to its successor.
 
 // Retiring is a connection whose own session ends: Retired is closed when
 // another dial of the same route leads over a successor.
@@ -30,6 +35,7 @@ func (l *link) awaitRetirement(r Retiring) {
 	select {
 	case <-r.Retired():
 		l.t.mu.Lock()
+		l.retired = true
 		l.leaveLocked()
 		l.t.mu.Unlock()
 		l.t.kick()
@@ -73,14 +79,39 @@ func (l *link) leaveLocked() {
 }
 
 // succeededLocked reports whether f, or with nil anything, can be asked of
-// another link than l, which leaves.
+// another link than l, which leaves: of one that stays, or that leaves later.
 func (t *Task) succeededLocked(l *link, f *fetch) bool {
 	for _, o := range t.links {
-		if o != l && o.state == live && !o.leaving && !o.bypassed && (f == nil || !f.absent[o.session]) {
+		if o != l && o.state == live && (!o.leaving || l.first && !o.first) && !o.bypassed && (f == nil || !f.absent[o.session]) {
 			return true
 		}
 	}
 	return false
+}
+
+// makePlaceLocked lets half of the leaving links end before another works, if a
+// dial may wait for that: a session of the reader's own has no more paths than
+// Config.Routes. Where that session leaves itself, its successor has room.
+func (t *Task) makePlaceLocked() {
+	dials := false
+	var rest []*link
+	for _, l := range t.links {
+		switch {
+		case l.first, l.state == live && !l.leaving:
+			return
+		case l.state == dialing:
+			dials = true
+		case l.leaving && !l.retired:
+			rest = append(rest, l)
+		}
+	}
+	if !dials || len(rest) < t.f.cfg.Routes {
+		return
+	}
+	slices.SortFunc(rest, func(a, b *link) int { return cmp.Compare(a.out, b.out) })
+	for _, l := range rest[:len(rest)/2] {
+		l.first = true
+	}
 }
 
 // placesLocked counts the links that take a place among Config.Routes.

@@ -227,3 +227,91 @@ func TestServeSaysOnceThatItLeaves(t *testing.T) {
 		<-done
 	})
 }
+
+// crowded is a route over a session of the reader's own that has room for so
+// many paths: another dial waits until one has gone.
+type crowded struct {
+	*leaver
+	slots chan struct{}
+}
+
+type crowdedConn struct {
+	io.ReadWriteCloser
+	slots chan struct{}
+	once  sync.Once
+}
+
+func (c *crowdedConn) Close() error {
+	c.once.Do(func() { <-c.slots })
+	return c.ReadWriteCloser.Close()
+}
+
+func (r *crowded) Dial(ctx context.Context, first []byte) (io.ReadWriteCloser, error) {
+	select {
+	case r.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	conn, err := r.leaver.Dial(ctx, first)
+	if err != nil {
+		<-r.slots
+		return nil, err
+	}
+	return &crowdedConn{ReadWriteCloser: conn, slots: r.slots}, nil
+}
+
+// A session that leaves is succeeded before it ends also while the reader's own
+// session has as many paths to it as it may have.
+func TestLeavingSessionMakesPlace(t *testing.T) {
+	c := newContent(t, 96<<20, 55)
+	synctest.Test(t, func(t *testing.T) {
+		slots := make(chan struct{}, 4)
+		old, next := &crowded{newLeaver(t, c), slots}, &crowded{newLeaver(t, c), slots}
+		var mu sync.Mutex
+		over := false
+		fi := &finder{fn: func(int) ([]Route, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if over {
+				return []Route{next, next}, nil
+			}
+			return []Route{old, old}, nil
+		}}
+		for _, p := range []*crowded{old, next} {
+			p.latency, p.rate = 50*time.Millisecond, 2e6
+		}
+		f := New(Config{Finder: fi, Store: newMemStore()})
+		came := int64(-1)
+		var cutter *time.Timer
+		longest := gaps(t, f, c, func(off int) {
+			if off != 32<<20 {
+				return
+			}
+			if len(slots) != cap(slots) {
+				t.Errorf("%d paths in use, want %d", len(slots), cap(slots))
+			}
+			mu.Lock()
+			over = true
+			mu.Unlock()
+			close(old.leave)
+			cutter = time.AfterFunc(4*time.Second, func() {
+				mu.Lock()
+				came = next.bytes()
+				mu.Unlock()
+				old.cut()
+			})
+		})
+		cutter.Stop()
+		mu.Lock()
+		if came <= 0 {
+			t.Errorf("%d bytes came from the successor before the end", came)
+		}
+		mu.Unlock()
+		t.Logf("longest pause %v", longest)
+		f.Close()
+		for _, p := range []*crowded{old, next} {
+			p.cut()
+			p.wg.Wait()
+		}
+	})
+}

@@ -58,6 +58,8 @@ type link struct {
 	proven   bool      // has given a verified chunk
 	leaving  bool      // it ends soon: another one takes over
 	goodbye  bool      // its session said so
+	retired  bool      // the reader's own session does
+	first    bool      // it makes place for the other one
 	suspect  bool      // it may have failed: what readers wait for is asked for elsewhere, too
 	crawling bool      // as crawls last said
 	winAt    time.Time // when crawls last looked; zero: not lately

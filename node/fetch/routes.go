@@ -69,6 +69,7 @@ func (t *Task) routesLocked(now time.Time) {
 		t.dialLocked(c)
 		working++
 	}
+	t.makePlaceLocked()
 	if working < goal && !t.find.running && !now.Before(t.find.next) {
 		t.find.running = true
 		t.find.begun++
