@@ -47,6 +47,7 @@ type link struct {
 	out      int64  // bytes expected for queue
 	pending  []byte // requests not yet written
 	rate     float64
+	pace     pace // see there
 	rtt      time.Duration
 	grown    float64   // rate when it last grew much
 	grownAt  time.Time // when that was
@@ -96,8 +97,11 @@ func (l *link) speed() float64 {
 		}
 		n++
 	}
-	if n > 0 {
+	switch {
+	case n > 0:
 		return max(sum/float64(n), 1024)
+	case l.t.paceKnown():
+		return l.t.pace
 	}
 	return assumedSpeed
 }
@@ -110,6 +114,11 @@ func (l *link) eta(size int64) time.Duration {
 // window returns how many bytes may be asked for at once: a multiple of what is
 // on the way at the rate seen, so that a faster route shows, within limits.
 func (l *link) window() int64 {
+	if l.t.slow {
+		speed := min(l.speed(), 2*l.t.pace) // a burst is no rate
+		w := int64(1.3*speed*l.rtt.Seconds()) + 2*int64(pieceFor(l.t.pace))
+		return min(max(w, int64(speed/2)), l.t.f.cfg.Window)
+	}
 	low := int64(minWindow)
 	if l.rate > 0 {
 		low = min(low, max(512<<10, int64(2*l.rate)))
@@ -164,7 +173,7 @@ func (l *link) late(q *req) time.Duration {
 
 // send asks for p here. Task.mu is held; flush writes.
 func (l *link) send(f *fetch, p *part) *req {
-	if f.demand > 0 {
+	if f.demand > 0 && (len(p.reqs) == 0 || !l.t.slow) { // a slow task has little before a copy
 		l.makeWay()
 	}
 	now := time.Now()
@@ -367,6 +376,9 @@ func (l *link) end(q *req, a answer, buf *buffer) *fetch {
 	l.queue[0] = nil
 	l.queue = l.queue[1:]
 	l.out -= q.size
+	if a.Length >= minRange {
+		l.paceLocked(int64(a.Length), now.Sub(later(q.sent.Add(l.rtt), l.takenAt)))
+	}
 	l.taken += int64(a.Length)
 	l.gotThen = l.got.Load()
 	l.takenAt = now

@@ -89,8 +89,8 @@ func (q *req) wire(k kind) request {
 }
 
 // planLocked decides in which parts f is asked for. Chunks go whole, each over
-// one route; the one that a reader waits for is split when several proven
-// routes can bring it sooner together.
+// one route, but where all routes are slow; the one that a reader waits for is
+// split when several proven routes can bring it sooner together.
 func (t *Task) planLocked(f *fetch) {
 	if f.demand > 0 && !f.whole && f.ref.IsRaw() {
 		var proven int
@@ -111,11 +111,13 @@ func (t *Task) planLocked(f *fetch) {
 			if rate < 1<<20 {
 				n = minRange
 			}
-			for off := 0; off < chunk.Size; off += n {
-				f.parts = append(f.parts, &part{off: off, n: n})
-			}
+			f.cutLocked(n)
 			return
 		}
+	}
+	if n := t.pieceLocked(f); n > 0 {
+		f.cutLocked(n)
+		return
 	}
 	f.parts = []*part{{n: wholeLength}}
 }

@@ -41,6 +41,8 @@ type Task struct {
 	banned   int                         // searches begun when the last of bad was found out
 	find     finding
 	rate     meter
+	slow     bool                    // its routes bring parts of chunks
+	pace     float64                 // bytes/s of the fastest route of late; 0: not known
 	done     int64                   // bytes verified, from the network
 	files    map[chunk.Ref]*progress // open files
 	active   time.Time               // something was last wanted
