@@ -1,8 +1,13 @@
 package fetch
 
 import (
+	"context"
+	"io"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"wanderfs/relay/wire"
 )
@@ -38,5 +43,69 @@ func TestSearchKeepsWhatIsKnownOfAGateway(t *testing.T) {
 	}
 	if want := []int{0, 3, 1}; !slices.Equal(got, want) {
 		t.Errorf("failed dials: got %v, want %v", got, want)
+	}
+}
+
+// pathsTo is the paths to a publisher by one gateway, as they are for a while.
+type pathsTo struct {
+	gatewayRoute
+	silent *atomic.Bool // a new one is never ready
+}
+
+// Dial implements Route.
+func (r pathsTo) Dial(ctx context.Context, first []byte) (io.ReadWriteCloser, error) {
+	if r.silent != nil && r.silent.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return r.gatewayRoute.Dial(ctx, first)
+}
+
+// Where all routes have died, and those that are built instead are not ready
+// when they should be, they make way for others, and others are looked for: no
+// reader waits until it is known that they never will be.
+func TestSlowDialsMakeWay(t *testing.T) {
+	c := newContent(t, 24<<20, 5)
+	for _, later := range []bool{false, true} { // only a later search knows of the gateway that works
+		synctest.Test(t, func(t *testing.T) {
+			p := newPublisher(t, c.blocks)
+			p.latency, p.rate = 100*time.Millisecond, 4e6
+			var silent atomic.Bool
+			var routes []Route
+			for i := range 4 {
+				routes = append(routes, pathsTo{gatewayRoute{p, byte(1 + i)}, &silent})
+			}
+			good := pathsTo{gatewayRoute{p, 9}, nil}
+			fd := &finder{fn: func(int) ([]Route, error) {
+				if later && !silent.Load() {
+					return routes, nil
+				}
+				return append(slices.Clone(routes), good), nil
+			}}
+			within(t, Config{Finder: fd, Routes: 2}, []*publisher{p}, func(f *Fetcher) {
+				x, err := f.Open(t.Context(), c.root, c.root)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer x.Close()
+				buf := make([]byte, 1<<20)
+				var longest time.Duration
+				for off := 0; off < len(c.data); off += len(buf) {
+					if off == 8<<20 {
+						silent.Store(true)
+						p.each(func(h *half) { h.close(io.ErrUnexpectedEOF) })
+					}
+					start := time.Now()
+					if _, err := x.ReadAt(t.Context(), buf, int64(off)); err != nil && err != io.EOF {
+						t.Fatal(err)
+					}
+					longest = max(longest, time.Since(start))
+				}
+				t.Logf("longest wait %v", longest)
+				if longest > 4*time.Second {
+					t.Errorf("later %v: a read waited %v, want at most 4 s", later, longest)
+				}
+			})
+		})
 	}
 }

@@ -224,6 +224,7 @@ func (l *link) run(route Route, first []byte) {
 	}
 	now := time.Now()
 	l.liveAt = now
+	l.t.dialTook = max(l.t.dialTook, now.Sub(l.dialAt))
 	l.since.Store(now.UnixNano())
 	l.t.find.reached = true
 	for _, q := range l.queue {

@@ -11,7 +11,9 @@ import (
 const (
 	firstTwo  = 2               // routes that a task begins with
 	widen     = 4 << 20         // bytes; who read so much gets all routes
-	dialSlow  = 5 * time.Second // another route is dialled beside it
+	dialSlow  = 5 * time.Second // another route is dialled beside it, sooner where none works
+	dialQuick = 2 * time.Second // but not sooner than this
+	lostAfter = time.Second     // without bytes, and with every route in doubt, others are looked for
 	dialLimit = 20 * time.Second
 	maxRetry  = 10 * time.Second // between tries of one route
 )
@@ -53,7 +55,7 @@ func (t *Task) routesLocked(now time.Time) {
 	working := 0
 	doubtful := !t.othersLocked(nil)
 	for _, l := range t.links {
-		slow := l.leaving || doubtful && l.state == live && l.longSuspect(now) || l.silent || l.bypassed || l.state == dialing && now.Sub(l.dialAt) > dialSlow
+		slow := l.leaving || doubtful && l.state == live && l.longSuspect(now) || l.silent || l.bypassed || t.slowDialLocked(l, now)
 		if !slow && (starved == nil || !starved.absent[l.session]) {
 			working++
 		}
@@ -63,19 +65,23 @@ func (t *Task) routesLocked(now time.Time) {
 		if c == nil {
 			break
 		}
-		if t.placesLocked() >= t.f.cfg.Routes && !t.makeRoomLocked(starved) {
+		if t.placesLocked() >= t.f.cfg.Routes && !t.makeRoomLocked(now, starved) {
 			break
 		}
 		t.dialLocked(c)
 		working++
 	}
 	t.makePlaceLocked()
-	if working < goal && !t.find.running && !now.Before(t.find.next) {
+	// Without any route it is urgent; more routes than one are a comfort.
+	pause := min(250*time.Millisecond<<min(t.find.tries, 4), 3*time.Second)
+	lost := doubtful && t.find.reached && now.Sub(t.moved) > lostAfter // those that are being built may lead nowhere, too
+	if lost {
+		t.find.next = earlier(t.find.next, t.find.ended.Add(pause))
+	}
+	if (working < goal || lost) && !t.find.running && !now.Before(t.find.next) {
 		t.find.running = true
 		t.find.begun++
-		// Without any route it is urgent; more routes than one are a comfort.
-		pause := min(250*time.Millisecond<<min(t.find.tries, 4), 3*time.Second)
-		if working > 0 {
+		if working > 0 && !lost {
 			pause = 10 * time.Second
 		}
 		t.wg.Go(func() { t.search(pause) })
@@ -92,10 +98,35 @@ func (t *Task) servedLocked(f *fetch) bool {
 	return false
 }
 
-// makeRoomLocked closes the route that is of the least use.
-func (t *Task) makeRoomLocked(starved *fetch) bool {
+// slowDialLocked reports whether a route is being built for so long that
+// another one is beside it. Where no route works that is half as long again as
+// it ever took: a relay on the way may be silent, which takes its neighbour
+// seconds to find out.
+func (t *Task) slowDialLocked(l *link, now time.Time) bool {
+	if l.state != dialing {
+		return false
+	}
+	slow := dialSlow
+	if t.dialTook > 0 && !t.othersLocked(nil) {
+		slow = min(slow, max(dialQuick, t.dialTook*3/2))
+	}
+	return now.Sub(l.dialAt) > slow
+}
+
+// makeRoomLocked closes the route that is of the least use; where none works,
+// that which is being built for longest, if it is slow.
+func (t *Task) makeRoomLocked(now time.Time, starved *fetch) bool {
 	for _, l := range t.links {
 		if !l.leaving && (l.bypassed || starved != nil && starved.absent[l.session]) {
+			t.endLinkLocked(l)
+			return true
+		}
+	}
+	if t.othersLocked(nil) {
+		return false
+	}
+	for _, l := range t.links { // in the order in which they were dialled
+		if t.slowDialLocked(l, now) {
 			t.endLinkLocked(l)
 			return true
 		}

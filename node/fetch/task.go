@@ -37,6 +37,7 @@ type Task struct {
 	full     bool // the store kept nothing lately
 	links    []*link
 	width    int                         // routes wanted at most so far, for speed
+	dialTook time.Duration               // the longest that building a route took; 0: none was built
 	bad      map[wire.SessionNumber]bool // lied: never asked again
 	banned   int                         // searches begun when the last of bad was found out
 	find     finding
