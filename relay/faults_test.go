@@ -404,6 +404,26 @@ func TestFaultAfterQuiet(t *testing.T) {
 	}
 }
 
+// TestOverdue: a path over a silent relay is known to be in doubt well before it
+// is given up, and one that lives is not.
+func TestOverdue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newTrial(t, false, nil)
+		for range 100 {
+			if x.way.read.Overdue() || x.way.pub.Overdue() {
+				t.Error("a path that lives is in doubt")
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		x.freeze(1)
+		time.Sleep(trialGoal * 3 / 4)
+		if x.way.read.Err() != nil || !x.way.read.Overdue() {
+			t.Errorf("after %v: ended with %v, in doubt: %v", trialGoal*3/4, x.way.read.Err(), x.way.read.Overdue())
+		}
+		x.check("in doubt", 2*time.Minute)
+	})
+}
+
 // TestResetWaitsForNothing: who has given up a path that brings nothing is rid
 // of it at once.
 func TestResetWaitsForNothing(t *testing.T) {

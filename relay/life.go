@@ -206,6 +206,21 @@ func (l *life) due(dead time.Duration) (wait time.Duration, ask, over bool) {
 	return 0, false, true
 }
 
+// overdue reports whether the sign of life that was asked for takes longer than
+// it should, though not as long yet that the path counts as dead.
+func (l *life) overdue(dead time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.asked.IsZero() {
+		return false
+	}
+	since := l.asked
+	if l.last.After(since) {
+		since = l.last
+	}
+	return time.Since(since) > l.patience(dead)*3/8
+}
+
 // watch looks for signs of life until the path ends.
 func (p *Path) watch() {
 	t := time.NewTimer(0)

@@ -364,6 +364,10 @@ func (p *Path) Close() error {
 // It is for paths that are of no use; Close waits for the rest.
 func (p *Path) Reset() { p.end(ErrClosed) }
 
+// Overdue reports whether the far end owes a sign of life for longer than it
+// should: the path may be about to be dead, or was when it ended.
+func (p *Path) Overdue() bool { return p.life.overdue(p.b.Dead) }
+
 // Hops is how many relays the path has.
 func (p *Path) Hops() int { return p.hops }
 
