@@ -23,6 +23,7 @@ const (
 const (
 	buildTries   = 5                // sets of hops tried in one go
 	buildTimeout = 20 * time.Second // for one of them; ours
+	suspectAfter = 2 * time.Second  // who takes so long may never answer; ours
 )
 
 // paths builds this node's own paths and knows those that live. It is safe
@@ -68,7 +69,7 @@ func (b *paths) forget(p *ownPath) {
 	b.mu.Lock()
 	_, lives := b.live[p]
 	delete(b.live, p)
-	if lives && p.fell() {
+	if lives && p.failing() {
 		b.suspects.fell(p.hops, b.view.Now())
 	}
 	b.mu.Unlock()
@@ -90,6 +91,10 @@ func (b *paths) forget(p *ownPath) {
 	}
 }
 
+// failing reports whether the path has ended by itself, or is, or was when it
+// was closed, on the way to that: no sign of life comes.
+func (p *ownPath) failing() bool { return p.fell() || p.Overdue() }
+
 // suspect counts the own paths over a relay that have fallen of late, see
 // suspects.
 func (b *paths) suspect(id wire.NodeID) int {
@@ -97,7 +102,7 @@ func (b *paths) suspect(id wire.NodeID) int {
 	defer b.mu.Unlock()
 	n := b.suspects.of(id, b.view.Now())
 	for p := range b.live { // those who use it may know before this book does
-		if slices.ContainsFunc(p.hops, func(h wire.Descriptor) bool { return h.Node == id }) && p.fell() {
+		if slices.ContainsFunc(p.hops, func(h wire.Descriptor) bool { return h.Node == id }) && p.failing() {
 			n++
 		}
 	}
@@ -152,8 +157,14 @@ func (b *paths) through(ctx context.Context, purpose string, hops []wire.Descrip
 	}()
 	bctx, cancel := context.WithTimeout(ctx, buildTimeout)
 	defer cancel()
+	began := b.view.Now()
 	path, err := b.builder.Build(bctx, hops)
 	if err != nil {
+		if ctx.Err() != nil && b.view.Now().Sub(began) >= suspectAfter { // given up here: somebody on it may be silent
+			b.mu.Lock()
+			b.suspects.fell(hops, b.view.Now())
+			b.mu.Unlock()
+		}
 		var hop *relay.HopError
 		if errors.As(err, &hop) && hop.Index < len(hops) && ctx.Err() == nil {
 			b.view.HopFailed(hops[hop.Index].Node)

@@ -19,8 +19,7 @@ import (
 const (
 	repairSoon   = 2500 * time.Millisecond // in most cases, if another way is in use that does not lead over that relay
 	repairBeside = 3500 * time.Millisecond // in all of these
-	repairAlone  = 6 * time.Second         // if none is: a path must be built
-	repairLong   = 30 * time.Second        // in all; seen are 22 s, where new paths failed, too; one case in a hundred takes more than 6 s
+	repairAlone  = 6 * time.Second         // in all: if there is none a path must be built; seen are 5.6 s
 )
 
 // standsFor is how long the session has stood before somebody reads: its paths
@@ -41,7 +40,7 @@ var positions = []string{"r1", "r2", "r3", "gateway", "p2", "p1"}
 func TestRepair(t *testing.T) {
 	const size = 16 << 20
 	content := newBlocks(t, size)
-	cases, late, long := 0, 0, 0
+	cases, late := 0, 0
 	for _, at := range []int{1 << 20, size / 2} {
 		for _, how := range []string{"dies", "freezes"} {
 			for k, name := range positions {
@@ -52,9 +51,6 @@ func TestRepair(t *testing.T) {
 						if beside && after > repairSoon {
 							late++
 						}
-						if after > repairAlone {
-							long++
-						}
 					})
 				})
 			}
@@ -62,9 +58,6 @@ func TestRepair(t *testing.T) {
 	}
 	if late > cases/8 {
 		t.Errorf("in %d of %d cases a read waited for more than %v", late, cases, repairSoon)
-	}
-	if long > cases/8 {
-		t.Errorf("in %d of %d cases a read waited for more than %v", long, cases, repairAlone)
 	}
 }
 
@@ -95,7 +88,7 @@ func repair(t *testing.T, content *blocks, at int, how string, k int) (after tim
 	if err != nil {
 		t.Fatal(err)
 	}
-	most := repairLong
+	most := repairAlone
 	if beside {
 		most = repairBeside
 	}
