@@ -69,7 +69,7 @@ func TestRotationDuringARead(t *testing.T) {
 		reader.reads.mu.Unlock()
 	}
 	t.Logf("%d reading and %d publishing sessions, longest wait %v", len(seen[roleReader]), len(seen[rolePublisher]), longest)
-	if longest > 2500*time.Millisecond { // seen are up to 1.9 s
+	if longest > 3500*time.Millisecond { // seen are 0.8 to 1.9 s; see TestRotationWhole
 		t.Errorf("a read waited %v", longest)
 	}
 	for role, numbers := range seen {

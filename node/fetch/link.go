@@ -117,7 +117,7 @@ func (l *link) window() int64 {
 	if l.t.slow {
 		speed := min(l.speed(), 2*l.t.pace) // a burst is no rate
 		w := int64(1.3*speed*l.rtt.Seconds()) + 2*int64(pieceFor(l.t.pace))
-		return min(max(w, int64(speed/2)), l.t.f.cfg.Window)
+		return min(max(w, int64(speed/4)), l.t.f.cfg.Window)
 	}
 	low := int64(minWindow)
 	if l.rate > 0 {
