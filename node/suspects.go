@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"time"
 
 	"wanderfs/relay/wire"
@@ -25,10 +26,13 @@ type suspects struct {
 
 // fell notes that a path over hops has ended by itself.
 func (s *suspects) fell(hops []wire.Descriptor, now time.Time) {
-	for id := range s.falls {
-		if s.of(id, now) == 0 {
+	for id, falls := range s.falls {
+		recent := falls[len(falls)-s.of(id, now):]
+		if len(recent) == 0 {
 			delete(s.falls, id)
+			continue
 		}
+		s.falls[id] = slices.Clone(recent)
 	}
 	if s.falls == nil {
 		s.falls = make(map[wire.NodeID][]time.Time)

@@ -41,3 +41,29 @@ func TestSuspects(t *testing.T) {
 		t.Errorf("%d relays are remembered, want 1", len(s.falls))
 	}
 }
+
+// Paths that fall over one relay for hours leave no more behind than those of
+// the last seconds.
+func TestSuspectsForget(t *testing.T) {
+	var s suspects
+	now := time.Now()
+	entry, other := testHop(1), testHop(2)
+	s.fell([]wire.Descriptor{entry, other}, now)
+	for range 10000 {
+		now = now.Add(suspectFor / 4)
+		s.fell([]wire.Descriptor{entry}, now)
+	}
+	if got := s.of(entry.Node, now); got != 4 {
+		t.Errorf("%d falls count, want 4", got)
+	}
+	if got := len(s.falls[entry.Node]); got != 4 {
+		t.Errorf("%d falls are kept, want 4", got)
+	}
+	if _, kept := s.falls[other.Node]; kept {
+		t.Error("a relay is remembered that is suspect no more")
+	}
+	s.passed([]wire.Descriptor{entry})
+	if got := s.of(entry.Node, now); got != 0 {
+		t.Errorf("%d falls count after a path was built, want 0", got)
+	}
+}
