@@ -60,7 +60,7 @@ func TestCellsAreFullAtALowRate(t *testing.T) {
 		got := 8 << 20 / time.Since(start).Seconds()
 		const session = up / 2 * 3 / 4
 		t.Logf("%.0f of %d bytes/s", got, session)
-		if got < 0.95*session {
+		if got < 0.9*session { // measured 0.94 to 0.96; 0.77 with five cells instead of four
 			t.Errorf("%.0f bytes/s of payload, want most of %d", got, session)
 		}
 	})

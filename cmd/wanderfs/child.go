@@ -116,13 +116,18 @@ func (c *child) await(ctx context.Context, what string, ok func(control.Status) 
 	}
 }
 
-// lastWords returns the last line of the child's log.
+// lastWords returns why the child crashed, or else the last line of its log.
 func (c *child) lastWords() string {
 	b, err := os.ReadFile(c.log)
 	if err != nil {
 		return err.Error()
 	}
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	for _, l := range lines {
+		if strings.HasPrefix(l, "panic: ") || strings.HasPrefix(l, "fatal error: ") {
+			return l
+		}
+	}
 	return lines[len(lines)-1]
 }
 

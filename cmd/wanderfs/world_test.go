@@ -245,7 +245,8 @@ func (w *world) close() {
 	for _, c := range w.nodes {
 		wg.Go(func() {
 			if err := c.stop(); err != nil && !killed(c) {
-				w.t.Error(err)
+				b, _ := os.ReadFile(c.log)
+				w.t.Errorf("%v\n%s", err, b)
 			}
 			if c.mnt != "" {
 				_ = exec.Command("fusermount3", "-uz", c.mnt).Run() // of a killed node; else there is none
