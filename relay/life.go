@@ -53,11 +53,11 @@ func (l *life) init(b *Builder) {
 // if it were known, so would be the way. SPEC.md §12
 func (l *life) draw() { l.early = rand.Float64() / 2 }
 
-// heard notes a frame that came in. Where all was quiet the watch looks again
-// sooner: somebody uses the path, be it the other side.
+// heard notes a frame that came in. Where all was quiet, or a PONG was awaited,
+// the watch looks again sooner: somebody uses the path, be it the other side.
 func (l *life) heard(cmd wire.Command) {
 	l.mu.Lock()
-	slow := cmd != wire.CmdPong && l.pause > l.quiet
+	slow := cmd != wire.CmdPong && (l.pause > l.quiet || !l.asked.IsZero())
 	l.last = time.Now()
 	if cmd != wire.CmdPong {
 		l.asked = time.Time{}
@@ -121,6 +121,7 @@ func (l *life) pong(token [8]byte) error {
 		l.rtt = max(time.Since(l.sent), l.rtt*7/8)
 		if !l.asked.IsZero() {
 			l.pause = min(2*l.pause, l.keep)
+			l.lookSooner() // watch waits for a path to be dead
 		}
 	}
 	l.asked = time.Time{}
