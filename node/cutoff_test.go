@@ -1,6 +1,7 @@
 package node
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +21,22 @@ func TestCutOff(t *testing.T) {
 		w := newWhole(t, relaytest.Config{Relays: relays, Latency: 50 * time.Millisecond, Rate: 4_000_000, Connect: startTrips}, content, 3, fetch.Config{})
 		defer w.Close()
 		off := w.find.paths.view.Doubts
+		var away atomic.Bool
+		asking, done := make(chan struct{}, 1), make(chan struct{})
+		defer close(done)
+		off.Ask = func() { poke(asking) }
+		go func() { // as discovery does: others are asked whether they are there
+			for {
+				select {
+				case <-asking:
+				case <-done:
+					return
+				}
+				if !away.Load() {
+					off.Heard()
+				}
+			}
+		}()
 		noticed := make(chan time.Duration, 1)
 		var before []wire.NodeID
 		names := func() (out []wire.NodeID) {
@@ -34,6 +51,7 @@ func TestCutOff(t *testing.T) {
 		}
 		_, after, err := w.readAll(size/2, func() {
 			before = names()
+			away.Store(true)
 			cut(relaytest.Mute)
 			start := time.Now()
 			go func() {
@@ -46,6 +64,7 @@ func TestCutOff(t *testing.T) {
 				noticed <- time.Since(start)
 				time.Sleep(10 * time.Second)
 				cut(relaytest.None)
+				away.Store(false)
 			}()
 		})
 		took := <-noticed
