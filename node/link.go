@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"wanderfs/node/mux"
@@ -187,14 +188,25 @@ func (t *transport) connect(ctx context.Context, d wire.Descriptor) error {
 	defer t.gater.restrict(p, addrs)()
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	// Not Connect: it waits for identify, which tells nothing that is needed.
-	if _, err := t.Network().DialPeer(network.WithForceDirectDial(ctx, "descriptor"), p); err != nil {
+	if err := t.dial(ctx, p); err != nil {
 		if cause := context.Cause(ctx); cause != nil && errors.Is(cause, context.Canceled) {
 			return fmt.Errorf("dial neighbour: %w", cause)
 		}
 		return fmt.Errorf("dial neighbour: %w", errUnreachable)
 	}
 	return nil
+}
+
+// dial dials p at the addresses that the peerstore has and the gater allows,
+// also where a dial failed just now: the view tells whom to spare. libp2p's
+// forced dials do so too, but one that looks at its addresses while the host is
+// closed crashes: it takes it that they still have a transport.
+func (t *transport) dial(ctx context.Context, p peer.ID) error {
+	if s, ok := t.Network().(interface{ Backoff() *swarm.DialBackoff }); ok {
+		s.Backoff().Clear(p)
+	}
+	_, err := t.Network().DialPeer(ctx, p) // not Connect: it waits for identify, which tells nothing that is needed
+	return err
 }
 
 // open opens a stream of one protocol to the node of d.
