@@ -23,6 +23,7 @@ type Doubts struct {
 	mu      sync.Mutex
 	since   time.Time // of the first failure that nobody has answered after; zero: none
 	asked   time.Time // last
+	later   bool      // a timer will ask
 	waiting []doubt   // in order of time
 }
 
@@ -42,9 +43,30 @@ func (d *Doubts) Failed(then func()) {
 	if then != nil && len(d.waiting) < maxDoubts {
 		d.waiting = append(d.waiting, doubt{now, then})
 	}
-	due := d.Ask != nil && now.Sub(d.asked) >= askPause
-	if due {
-		d.asked = now
+	d.mu.Unlock()
+	d.ask()
+}
+
+// ask asks at once, or when the pause is over: what failed in it is to be
+// answered as well.
+func (d *Doubts) ask() {
+	d.mu.Lock()
+	wait := askPause - d.now().Sub(d.asked)
+	due := d.Ask != nil && !d.later && wait <= 0
+	switch {
+	case due:
+		d.asked = d.now()
+	case d.Ask != nil && !d.later:
+		d.later = true
+		time.AfterFunc(wait, func() {
+			d.mu.Lock()
+			d.later = false
+			open := !d.since.IsZero()
+			d.mu.Unlock()
+			if open {
+				d.ask()
+			}
+		})
 	}
 	d.mu.Unlock()
 	if due {

@@ -20,6 +20,9 @@ func TestDoubts(t *testing.T) {
 			t.Errorf("at once: asked %d times, blamed %d, want 1 and 0", asked, blamed)
 		}
 		time.Sleep(cutAfter - time.Millisecond)
+		if asked != 2 {
+			t.Errorf("after the pause: asked %d times, want 2: a failure in it is to be answered as well", asked)
+		}
 		if _, off := d.CutOff(); off {
 			t.Error("cut off before anybody had time to answer")
 		}
@@ -30,7 +33,7 @@ func TestDoubts(t *testing.T) {
 		d.Failed(blame)
 		time.Sleep(doubtFor)
 		d.Failed(nil)
-		if silent, off := d.CutOff(); !off || silent != doubtFor || asked != 3 {
+		if silent, off := d.CutOff(); !off || silent != doubtFor || asked != 4 {
 			t.Errorf("nobody answers: cut off %v for %v, asked %d times", off, silent, asked)
 		}
 		d.Heard()

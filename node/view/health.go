@@ -42,7 +42,7 @@ func (h *health) fail(now, heard time.Time) {
 			return
 		}
 		if !heard.After(h.failed) {
-			h.until = now.Add(firstBackoff)
+			h.until = now.Add(firstRest)
 			return
 		}
 	}
