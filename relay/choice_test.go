@@ -502,6 +502,40 @@ func TestSilentEntriesAreStoodInFor(t *testing.T) {
 	}
 }
 
+// Where all pinned second relays fall silent at once, one is replaced; where one
+// of them still answers, or too many were replaced in a day, none is.
+func TestSilentSecondRelaysAreStoodInFor(t *testing.T) {
+	tn := newTown(60)
+	c := tn.chooser(t, 9, nil)
+	must(t, c, tn.field(), Want{Hops: 3})
+	strangers := func(old []*pin) (n int) {
+		must(t, c, tn.field(), Want{Hops: 3})
+		for _, s := range c.second {
+			if !slices.Contains(old, s) {
+				n++
+			}
+		}
+		return n
+	}
+	for round := range 3 * c.cfg.Second {
+		old := slices.Clone(c.second)
+		want := 1
+		if round >= 2*c.cfg.Second {
+			want = 0
+		}
+		for i, s := range old {
+			c.Passed(s.Node)
+			tn.of(s.Node).Failed, tn.of(s.Node).Silent = true, true
+			if i < len(old)-1 && round == 0 && strangers(old) > 0 {
+				t.Error("another second relay was drawn while one still answers")
+			}
+		}
+		if got := strangers(old); got != want {
+			t.Errorf("round %d: %d further second relays were drawn, want %d", round, got, want)
+		}
+	}
+}
+
 // A node that comes back after weeks waits for its entries for a while before
 // it draws others.
 func TestEntriesAreWaitedFor(t *testing.T) {

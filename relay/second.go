@@ -86,7 +86,9 @@ func (a *attempt) secondHop() *place {
 // those that were drawn in vain. Others that are down for a while keep their
 // place as long as two others are up, and where twice as many as there are were
 // replaced early in a day: it is the entry that says so each time, and one that
-// lies of all but its friends would else have them in a few minutes.
+// lies of all but its friends would else have them in a few minutes. Where all
+// are silent paths cannot wait for them to be lost: one is replaced at once,
+// within the same limit.
 func (c *Chooser) tendSecond(f *Field, now time.Time) {
 	for i := 0; i < len(c.second); i++ {
 		s := c.second[i]
@@ -103,11 +105,17 @@ func (c *Chooser) tendSecond(f *Field, now time.Time) {
 			break
 		}
 	}
-	up := 0
+	up, answering := 0, 0
 	for _, s := range c.second {
 		if !c.lost(f, s.Node) {
 			up++
 		}
+		if !c.silent(f, s.Node) {
+			answering++
+		}
+	}
+	if answering == 0 && len(c.second) > 0 && c.early(now) < 2*c.cfg.Second && c.replaceSecond(f, now, 0) {
+		c.vain = append(c.vain, now)
 	}
 	for i := 0; i < len(c.second) && up < min(2, c.cfg.Second); i++ {
 		if c.lost(f, c.second[i].Node) && c.early(now) < 2*c.cfg.Second && c.replaceSecond(f, now, i) {
