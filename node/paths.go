@@ -170,8 +170,10 @@ func (b *paths) through(ctx context.Context, purpose string, hops []wire.Descrip
 			b.view.HopFailed(hops[hop.Index].Node)
 			b.held.failed(hops[hop.Index].Node)
 			b.chooser.built(hops, hop, own)
-			if hop.Index == 0 { // else the first relay has answered
+			if hop.Index == 0 {
 				b.view.Doubts.Failed(nil)
+			} else { // the first relay has answered, whatever became of the others
+				b.view.HopWorked(hops[0].Node)
 			}
 		}
 		return nil, err
@@ -188,6 +190,14 @@ func (b *paths) through(ctx context.Context, purpose string, hops []wire.Descrip
 	b.mu.Unlock()
 	context.AfterFunc(doneContext{path.Done()}, func() { b.forget(p) })
 	return p, nil
+}
+
+// noEntry reports whether err says that a path did not get past this node's own
+// entries, or that no pinned relay is left to try. To try again soon tells nobody
+// anything, and is what finds out that they are gone: another is drawn then.
+func noEntry(err error) bool {
+	var hop *relay.HopError
+	return errors.Is(err, relay.ErrEntriesDown) || errors.Is(err, errRowDown) || errors.As(err, &hop) && hop.Index == 0
 }
 
 // doneContext is a context that ends when a channel is closed.

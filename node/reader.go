@@ -125,7 +125,10 @@ func (r *route) Dial(ctx context.Context, first []byte) (io.ReadWriteCloser, err
 	path, own, err := r.f.own.path(ctx, r.root, func(ctx context.Context) (*legPath, error) {
 		return r.f.paths.over(ctx, r.f.own.legs.of(r.root), r.gateway)
 	})
-	if err != nil {
+	switch {
+	case noEntry(err):
+		return nil, fmt.Errorf("reach session: %w: %w", fetch.ErrNoWay, err)
+	case err != nil:
 		return nil, fmt.Errorf("reach session: %w", err)
 	}
 	conn, err := path.Join(ctx, r.source.Keys, r.source.Join, first)

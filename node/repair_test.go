@@ -80,9 +80,9 @@ func repair(t *testing.T, content *blocks, at int, how string, k int) (after tim
 		}
 		rows = w.rows()
 		if how == "dies" {
-			w.net.Kill(w.index[bad])
+			w.kill(bad)
 		} else {
-			w.net.Freeze(w.index[bad])
+			w.freeze(bad)
 		}
 	})
 	if err != nil {
@@ -106,6 +106,47 @@ func repair(t *testing.T, content *blocks, at int, how string, k int) (after tim
 	}
 	t.Logf("longest wait %v, after the fault %v; another way: %v", before.Round(time.Millisecond), after.Round(time.Millisecond), beside)
 	return after, beside
+}
+
+// repairAllGone is what a reader may wait in the same network when all pinned
+// relays of a layer have died: each has to fail twice, a second apart.
+const repairAllGone = 10 * time.Second
+
+// TestRepairAllGone: relays in one position of the way in use die one after the
+// other, more than are pinned there but for as many as may be drawn. The read
+// goes on.
+func TestRepairAllGone(t *testing.T) {
+	const size, every = 24 << 20, 4 << 20
+	content := newBlocks(t, size)
+	for k, kills := range []int{3, 5, 5, 5, 5, 3} { // of entries four are ever used, of second relays eight a day are replaced
+		t.Run(fmt.Sprintf("%d times %s", kills, positions[k]), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWhole(t, relaytest.Config{Relays: 48, Latency: 50 * time.Millisecond, Rate: 4_000_000, Connect: startTrips}, content, 3, fetch.Config{})
+				defer w.Close()
+				killed := 0
+				_, after, err := w.readWhile(every, func() bool {
+					for _, way := range w.ways() {
+						if len(way) == len(positions) {
+							w.kill(way[k].Node)
+							killed++
+							break
+						}
+					}
+					return killed < kills
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if killed < kills {
+					t.Errorf("%d relays were killed, want %d", killed, kills)
+				}
+				if after > repairAllGone {
+					t.Errorf("a read waited %v, want at most %v", after, repairAllGone)
+				}
+				t.Logf("longest wait %v", after.Round(time.Millisecond))
+			})
+		})
+	}
 }
 
 // TestRepairLies: each relay of a way in use corrupts, replays or reorders a

@@ -17,6 +17,7 @@ import (
 const (
 	firstPause  = 200 * time.Millisecond // between tries of one gateway
 	lastPause   = 30 * time.Second
+	entryPause  = time.Second      // the last one, as long as no entry answers
 	latecomers  = 10 * time.Second // after a successor took over
 	listenLimit = 15 * time.Second
 )
@@ -123,6 +124,9 @@ func (s *session) stand(slot int) {
 		case <-time.After(pause/2 + mrand.N(pause)):
 		}
 		pause = min(2*pause, lastPause)
+		if noEntry(err) {
+			pause = min(pause, entryPause)
+		}
 	}
 }
 

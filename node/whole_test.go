@@ -41,6 +41,7 @@ type whole struct {
 
 	mu   sync.Mutex
 	told map[wire.NodeID]bool // gateways that the reader knows of; guarded by mu
+	mute map[wire.NodeID]bool // dead or frozen; guarded by mu
 }
 
 // blocks are a file's. It is a fetch.Blocks and a chunk.Sink.
@@ -108,7 +109,7 @@ func startWhole(t *testing.T, cfg relaytest.Config, content *blocks) *whole {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &whole{t: t, net: n, index: make(map[wire.NodeID]int), book: content, told: make(map[wire.NodeID]bool)}
+	w := &whole{t: t, net: n, index: make(map[wire.NodeID]int), book: content, told: make(map[wire.NodeID]bool), mute: make(map[wire.NodeID]bool)}
 	for i := range cfg.Relays {
 		w.index[n.Hops(i)[0].Node] = i
 	}
@@ -185,6 +186,19 @@ func (w *whole) user(relays int) *paths {
 		d := w.net.Hops(i)[0]
 		v.Add(d, d.Node)
 	}
+	v.Doubts.Ask = func() { // as discovery does; who is not there gives no answer
+		for range 3 {
+			id := w.net.Hops(rand.IntN(len(w.index)))[0].Node
+			time.AfterFunc(200*time.Millisecond, func() {
+				w.mu.Lock()
+				mute := w.mute[id]
+				w.mu.Unlock()
+				if !mute {
+					v.Alive(id)
+				}
+			})
+		}
+	}
 	c, err := newChooser(v, nil, relay.ChoiceConfig{Settle: -1}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		w.t.Fatal(err)
@@ -245,6 +259,16 @@ func (w *whole) ways() (out [][]wire.Descriptor) {
 	return out
 }
 
+// kill ends a relay; freeze has it take all and pass nothing on.
+func (w *whole) kill(id wire.NodeID)   { w.silence(id); w.net.Kill(w.index[id]) }
+func (w *whole) freeze(id wire.NodeID) { w.silence(id); w.net.Freeze(w.index[id]) }
+
+func (w *whole) silence(id wire.NodeID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mute[id] = true
+}
+
 // gateway reports whether the reader was ever told that the session listens at
 // a relay: that is then on no path to it but as the last one.
 func (w *whole) gateway(id wire.NodeID) bool {
@@ -265,19 +289,27 @@ func (w *whole) rows() (out [][]wire.Descriptor) {
 }
 
 // readAll reads the file in order, as fast as it comes, and does at once what
-// is asked for when it is at off. It gives the longest wait before and after.
+// is asked for when it is at an offset. It gives the longest wait before and
+// after.
 func (w *whole) readAll(at int, do func()) (before, after time.Duration, err error) {
+	return w.readWhile(at, func() (again bool) { do(); return false })
+}
+
+// readWhile is readAll for what is to be done again after as many bytes, as long
+// as it says so.
+func (w *whole) readWhile(at int, do func() (again bool)) (before, after time.Duration, err error) {
 	f, err := w.fetch.Open(w.t.Context(), w.book.root, w.book.root)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer f.Close()
 	buf := make([]byte, 128<<10)
-	done := false
+	done, next := false, at
 	for off := 0; off < len(w.book.data); off += len(buf) {
-		if !done && off >= at {
-			done = true
-			do()
+		if off >= next {
+			if done, next = true, next+at; !do() {
+				next = len(w.book.data)
+			}
 		}
 		start := time.Now()
 		n, err := f.ReadAt(w.t.Context(), buf, int64(off))

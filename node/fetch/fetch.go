@@ -22,6 +22,10 @@ var (
 	// or that all of them lied.
 	// A later try may work; the text says why it stalled.
 	ErrStalled = errors.New("no progress")
+	// ErrNoWay says that this node's own first relays do not answer: a Route's
+	// Dial wraps it, since it says nothing of the route, which is tried again
+	// soon.
+	ErrNoWay = errors.New("the relays that this node begins its paths with do not answer")
 	// ErrClosed says that the Fetcher was closed.
 	ErrClosed = errors.New("fetcher is closed")
 )

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"slices"
 	"sync/atomic"
@@ -108,4 +109,51 @@ func TestSlowDialsMakeWay(t *testing.T) {
 			})
 		})
 	}
+}
+
+// noWay is a route that ends on the reader's own side, until its time has come.
+type noWay struct {
+	*publisher
+	until time.Time
+	tries *int
+}
+
+// Dial implements Route.
+func (r noWay) Dial(ctx context.Context, first []byte) (io.ReadWriteCloser, error) {
+	if time.Now().Before(r.until) {
+		*r.tries++
+		return nil, fmt.Errorf("build path: %w", ErrNoWay)
+	}
+	return r.publisher.Dial(ctx, first)
+}
+
+// A dial that fails on the reader's own side says nothing of the route: that is
+// tried again soon, however often it was, and until then the reader is told why
+// nothing comes.
+func TestNoWayIsTriedAgainSoon(t *testing.T) {
+	c := newContent(t, 1<<20, 6)
+	synctest.Test(t, func(t *testing.T) {
+		tries := 0
+		f := New(Config{Finder: found(noWay{newPublisher(t, c.blocks), time.Now().Add(20 * time.Second), &tries})})
+		defer f.Close()
+		task := f.Task(c.root)
+		defer task.Release()
+		start := time.Now()
+		time.AfterFunc(10*time.Second, func() {
+			for _, x := range f.Transfers() {
+				if x.Why != ErrNoWay.Error() {
+					t.Errorf("it says %q", x.Why)
+				}
+			}
+		})
+		if _, err := task.Get(t.Context(), c.root); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took > 22*time.Second {
+			t.Errorf("read after %v, want at most 2 s after the entries are back", took)
+		}
+		if tries < 15 || tries > 60 {
+			t.Errorf("%d tries in 20 s, want about one or two a second", tries)
+		}
+	})
 }

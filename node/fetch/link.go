@@ -69,6 +69,7 @@ type link struct {
 	silent   bool      // nothing came for long; another route is opened beside it
 	bypassed bool      // silent: nothing more is asked of it for now
 	gaveUp   bool      // closed because of that
+	noWay    bool      // its dial ended with ErrNoWay
 	refusals int       // in a row: it has too much to do
 	rest     time.Time // nothing is asked of it before
 }
@@ -202,11 +203,11 @@ func (l *link) run(route Route, first []byte) {
 	defer l.cancel()
 	conn, err := route.Dial(context.WithValue(l.ctx, taskKey{}, l.t), first)
 	if err != nil {
-		if errors.Is(err, ErrRebuilds) {
-			l.t.mu.Lock()
-			l.cand.drained = true
-			l.t.mu.Unlock()
-		}
+		l.t.mu.Lock()
+		l.cand.drained = errors.Is(err, ErrRebuilds)
+		l.noWay = errors.Is(err, ErrNoWay)
+		l.t.find.noWay = l.noWay
+		l.t.mu.Unlock()
 		l.t.linkEnded(l, false)
 		return
 	}
@@ -226,7 +227,7 @@ func (l *link) run(route Route, first []byte) {
 	l.liveAt = now
 	l.t.dialTook = max(l.t.dialTook, now.Sub(l.dialAt))
 	l.since.Store(now.UnixNano())
-	l.t.find.reached = true
+	l.t.find.reached, l.t.find.noWay = true, false
 	for _, q := range l.queue {
 		q.sent, q.beforeAt = now, now
 		q.due = now.Add(l.late(q))

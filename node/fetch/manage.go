@@ -159,10 +159,12 @@ func (t *Task) hopeLocked(f *fetch) (bool, string) {
 	switch {
 	case connected+silent > 0:
 		return hope, "the sources are connected but silent"
-	case building > 0:
+	case building > 0 && !t.find.noWay:
 		return hope, "no path to a source is ready yet"
 	case open > 0 && time.Now().Before(t.find.drained):
 		return hope, ErrRebuilds.Error()
+	case hope && t.find.noWay:
+		return hope, ErrNoWay.Error()
 	case open > 0:
 		return hope, "sources are known but cannot be reached"
 	case len(f.absent) > 0 && len(t.bad) > 0:

@@ -16,6 +16,10 @@ const (
 	lostAfter = time.Second     // without bytes, and with every route in doubt, others are looked for
 	dialLimit = 20 * time.Second
 	maxRetry  = 10 * time.Second // between tries of one route
+
+	// noWayTries is the most that a failure on the reader's own side counts as:
+	// the route is tried again within a second.
+	noWayTries = 2
 )
 
 // candidate is a route that can be dialled, more than once: each dial builds
@@ -219,8 +223,11 @@ func (t *Task) endLinkLocked(l *link) {
 	if c := l.cand; !l.leaving { // else it has gone as it should
 		c.open--
 		c.fails++
-		if worked {
+		switch {
+		case worked:
 			c.fails = 1
+		case l.noWay:
+			c.fails = max(c.fails-1, min(c.fails, noWayTries))
 		}
 		c.after = now.Add(min(250*time.Millisecond<<min(c.fails, 6), maxRetry))
 		if c.drained {

@@ -19,6 +19,7 @@ type finding struct {
 	known   int                         // sessions found by the last search that found any
 	reached bool                        // a dial worked
 	drained time.Time                   // until then a route may draw no relays
+	noWay   bool                        // the last dial ended with ErrNoWay
 	gone    map[wire.SessionNumber]bool // said that they end
 }
 
