@@ -119,8 +119,13 @@ func TestNobodyLearnsWhoReadsAndWhoShares(t *testing.T) {
 	}
 }
 
-// killsToSurvive is how many carrying relays die during one read.
-const killsToSurvive = 5
+// killsToSurvive is how many carrying relays die during one read. Of these
+// deadAtOnce stay away, the others come back: whose four entries of three months
+// are all dead has to wait for one of them.
+const (
+	killsToSurvive = 5
+	deadAtOnce     = 3
+)
 
 // readWhileKilling reads a file of 256 MiB on the reader's drive while relays
 // that carried bytes just now are killed one after the other. It returns the
@@ -148,6 +153,7 @@ func readWhileKilling(t *testing.T, w *world, file string, want [32]byte, size i
 	}
 	sum := sha256.New()
 	kills := 0
+	var dead []*child
 	buf := make([]byte, 1<<20)
 	var done, next int64 = 0, 8 << 20
 	longest := time.Duration(0)
@@ -170,8 +176,13 @@ func readWhileKilling(t *testing.T, w *world, file string, want [32]byte, size i
 		next += size / (killsToSurvive + 2)
 		if carrying := note(); len(carrying) > 0 {
 			carrying[0].kill()
+			dead = append(dead, carrying[0])
 			relays = slices.DeleteFunc(slices.Clone(relays), func(c *child) bool { return c == carrying[0] })
 			kills++
+		}
+		if len(dead) > deadAtOnce {
+			relays = append(relays, w.start(dead[0].name, false))
+			dead = dead[1:]
 		}
 	}
 	t.Logf("%d relays killed, longest wait for a byte %v", kills, longest.Round(time.Millisecond))
@@ -182,6 +193,17 @@ func readWhileKilling(t *testing.T, w *world, file string, want [32]byte, size i
 		t.Errorf("killed %d relays, want %d: the read was over too soon", kills, killsToSurvive)
 	}
 	return nil
+}
+
+// whatReads tells in words what the drive of c reads, and what keeps it from
+// that.
+func whatReads(t *testing.T, c *child) string {
+	t.Helper()
+	s, err := c.client.Status(t.Context())
+	if err != nil {
+		return fmt.Sprintf("no status: %v", err)
+	}
+	return fmt.Sprintf("%d relays known, %d neighbours, %d sessions, transfers: %+v", s.RelaysKnown, s.Peers, len(s.Sessions), s.Transfers)
 }
 
 // longRead shares a film and reads it while relays die; the reader may lack a
@@ -196,7 +218,11 @@ func longRead(t *testing.T, w *world, readerWithout string) error {
 	_, _ = rand.Read(content)
 	cid := w.shareFile(publisher, "long film.bin", content)
 	want := sha256.Sum256(content)
-	return readWhileKilling(t, w, filepath.Join(reader.mnt, "hash", cid), want, size, relays)
+	err := readWhileKilling(t, w, filepath.Join(reader.mnt, "hash", cid), want, size, relays)
+	if err != nil {
+		t.Log(whatReads(t, reader))
+	}
+	return err
 }
 
 // TestReadsGoOnWhenRelaysDie kills carrying relays during a read.
