@@ -115,13 +115,13 @@ func TestSlowDialsMakeWay(t *testing.T) {
 type noWay struct {
 	*publisher
 	until time.Time
-	tries *int
+	tries *atomic.Int32
 }
 
 // Dial implements Route.
 func (r noWay) Dial(ctx context.Context, first []byte) (io.ReadWriteCloser, error) {
 	if time.Now().Before(r.until) {
-		*r.tries++
+		r.tries.Add(1)
 		return nil, fmt.Errorf("build path: %w", ErrNoWay)
 	}
 	return r.publisher.Dial(ctx, first)
@@ -133,7 +133,7 @@ func (r noWay) Dial(ctx context.Context, first []byte) (io.ReadWriteCloser, erro
 func TestNoWayIsTriedAgainSoon(t *testing.T) {
 	c := newContent(t, 1<<20, 6)
 	synctest.Test(t, func(t *testing.T) {
-		tries := 0
+		var tries atomic.Int32
 		f := New(Config{Finder: found(noWay{newPublisher(t, c.blocks), time.Now().Add(20 * time.Second), &tries})})
 		defer f.Close()
 		task := f.Task(c.root)
@@ -152,8 +152,8 @@ func TestNoWayIsTriedAgainSoon(t *testing.T) {
 		if took := time.Since(start); took > 22*time.Second {
 			t.Errorf("read after %v, want at most 2 s after the entries are back", took)
 		}
-		if tries < 15 || tries > 60 {
-			t.Errorf("%d tries in 20 s, want about one or two a second", tries)
+		if n := tries.Load(); n < 15 || n > 60 {
+			t.Errorf("%d tries in 20 s, want about one or two a second", n)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,18 +11,19 @@ import (
 // is this node that was cut off.
 func TestDoubts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		asked, blamed := 0, 0
-		d := &Doubts{now: time.Now, Ask: func() { asked++ }}
+		var asked atomic.Int32
+		blamed := 0
+		d := &Doubts{now: time.Now, Ask: func() { asked.Add(1) }}
 		blame := func() { blamed++ }
 		d.Heard()
 		d.Failed(blame)
 		d.Failed(blame)
-		if asked != 1 || blamed != 0 {
-			t.Errorf("at once: asked %d times, blamed %d, want 1 and 0", asked, blamed)
+		if asked.Load() != 1 || blamed != 0 {
+			t.Errorf("at once: asked %d times, blamed %d, want 1 and 0", asked.Load(), blamed)
 		}
 		time.Sleep(cutAfter - time.Millisecond)
-		if asked != 2 {
-			t.Errorf("after the pause: asked %d times, want 2: a failure in it is to be answered as well", asked)
+		if asked.Load() != 2 {
+			t.Errorf("after the pause: asked %d times, want 2: a failure in it is to be answered as well", asked.Load())
 		}
 		if _, off := d.CutOff(); off {
 			t.Error("cut off before anybody had time to answer")
@@ -33,8 +35,8 @@ func TestDoubts(t *testing.T) {
 		d.Failed(blame)
 		time.Sleep(doubtFor)
 		d.Failed(nil)
-		if silent, off := d.CutOff(); !off || silent != doubtFor || asked != 4 {
-			t.Errorf("nobody answers: cut off %v for %v, asked %d times", off, silent, asked)
+		if silent, off := d.CutOff(); !off || silent != doubtFor || asked.Load() != 4 {
+			t.Errorf("nobody answers: cut off %v for %v, asked %d times", off, silent, asked.Load())
 		}
 		d.Heard()
 		if _, off := d.CutOff(); off || blamed != 2 {
